@@ -1,0 +1,151 @@
+import type { Cidr, Ip } from '@octoplane/model/address.ts';
+import type { EntryChange } from '@octoplane/model/delta.ts';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
+import type { Logger } from 'pino';
+
+/**
+ * A driver turns rule sets and deltas into kernel state. The seam is the rule set, not the rule: no driver is bent into
+ * the shape of another's tables.
+ *
+ * Guarantees that the reconciler relies on, and that test/contract checks on every driver, the fake one included:
+ *   1. Ours only. Every object is recognisable as ours after a restart (own table, chain prefix, device, pin path),
+ *      and nothing else is read as ours, changed or removed.
+ *   2. Whole or not at all. A change set that fails leaves the kernel as it was, where the kernel can; where it cannot,
+ *      the failure says `torn` and the reconciler resyncs.
+ *   3. Hitless. No new or established connection fails while changes are applied, or while one driver instance is
+ *      closed and the next one opens.
+ *   4. Idempotent. Applying what is there, and removing what is absent, succeeds.
+ *   5. Truthful. `dump` and `readBack` read the kernel, never a cache.
+ *   6. A delta costs what it changes, however many services there are.
+ *
+ * Calls on one driver do not overlap: the reconciler waits for one before it makes the next.
+ */
+export interface Driver {
+  readonly name: DriverName;
+
+  /**
+   * The part of an entry that this driver keeps in the kernel, in the form `dump` gives it back; null: nothing of it.
+   * Pure. The law: dump() equals the rule set, entry by entry through `visible`.
+   */
+  visible(entry: Entry): Entry | null;
+
+  /**
+   * Would these changes fit (capacity, what this kernel supports)? Does not touch the kernel. Entries at fault are named,
+   * so that the others can go on without them. Empty: they fit.
+   */
+  check(changes: readonly EntryChange[]): readonly Refusal[];
+
+  /**
+   * Brings the changes about, in one transaction where the kernel has them. `before` is what this driver was last asked
+   * for; a driver that keeps books of its own trusts those over `before`.
+   * @throws DriverError
+   */
+  apply(changes: readonly EntryChange[]): Promise<void>;
+
+  /**
+   * Reads from the kernel what `changes` touched, and nothing more, and names every entry that is not as its `after` says.
+   * Empty: all is in place.
+   */
+  readBack(changes: readonly EntryChange[]): Promise<readonly Mismatch[]>;
+
+  /**
+   * Everything of ours that is in the kernel, as a rule set. Whatever of ours it cannot read as a part of an entry is left
+   * to `prune`. Also refreshes the driver's own books, so that `apply` after `dump` starts from the truth.
+   */
+  dump(): Promise<RuleSet>;
+
+  /**
+   * Puts the frame around the rules in place (base chains, hooks, programs, sysctls) if it is missing or altered, and
+   * removes objects of ours that no entry of `wanted` explains. Called after `dump` and the `apply` that follows it.
+   * Returns how many objects were put right, 0 when all was well.
+   */
+  prune(wanted: RuleSet): Promise<number>;
+
+  /** Removes all that is ours from the kernel (`--cleanup`). The driver is unusable afterwards. */
+  cleanup(): Promise<void>;
+
+  /** Calls back when somebody else may have altered what is ours; at once, not by polling, where the kernel tells. */
+  watch(onDisturbed: (what: string) => void, signal: AbortSignal): void;
+
+  /** Figures of its own for /metrics, by name without prefix. */
+  gauges(): Readonly<Record<string, number>>;
+
+  /** Frees handles; leaves the rules. */
+  close(): Promise<void>;
+}
+
+export const driverNames = ['ebpf', 'nftables', 'ipvs', 'iptables'] as const;
+export type DriverName = (typeof driverNames)[number] | 'fake';
+
+/** What a driver's room exports: see registry.ts for the list. */
+export interface DriverModule {
+  readonly name: DriverName;
+  /** Can this machine run it? Leaves no trace. */
+  probe(options: DriverOptions): Promise<Probe>;
+  /** Takes over what an earlier instance left in the kernel; programs nothing before `apply` or `prune`. */
+  open(options: DriverOptions): Promise<Driver>;
+}
+
+export type Probe =
+  | { readonly t: 'able'; readonly details: readonly string[] }
+  /** `lacks` are sentences: what is missing, the least kernel or package that has it, what to do. */
+  | { readonly t: 'unable'; readonly lacks: readonly string[] };
+
+export interface DriverOptions {
+  readonly logger: Logger;
+  /** Pod networks (--cluster-cidr). Empty: pods cannot be told from other clients (P35: no masquerade for off-cluster sources). */
+  readonly clusterCidrs: readonly Cidr[];
+  readonly masqueradeAll: boolean;
+  /** The bit of the packet mark that says "masquerade"; 14 as in kube-proxy. */
+  readonly masqueradeBit: number;
+  /** Where node ports answer (P24): 'all' local addresses, the 'primary' ones, or those within the CIDRs. */
+  readonly nodePortAddresses: NodePortAddresses;
+  /** The node's own addresses as the user or the Node object names them; empty: found from the default route. */
+  readonly nodeAddresses: readonly Ip[];
+  /** What a ping of a service address meets. `reply`: an answer while the Service has a usable endpoint, otherwise `reject`. */
+  readonly icmp: IcmpMode;
+  /** cgroup v2 directory whose sockets are served (ebpf). */
+  readonly cgroupPath: string;
+  /** bpffs mount under which the ebpf driver pins. */
+  readonly bpfFsPath: string;
+  /** Private directory for the driver's files, on the state directory. */
+  readonly stateDir: string;
+}
+
+export type NodePortAddresses =
+  | { readonly t: 'all' }
+  | { readonly t: 'primary' }
+  | { readonly t: 'cidrs'; readonly cidrs: readonly Cidr[] };
+
+export const icmpModes = ['reply', 'reject', 'drop'] as const;
+export type IcmpMode = (typeof icmpModes)[number];
+
+export interface Refusal {
+  readonly key: ServicePortKey;
+  readonly reason: RefusalReason;
+  /** A sentence: what does not fit, and what would. */
+  readonly message: string;
+}
+
+export type RefusalReason = 'invalid' | 'capacity' | 'unsupported' | 'kernel';
+
+export interface Mismatch {
+  readonly key: ServicePortKey;
+  /** "endpoint 10.1.2.3:8080 is missing". */
+  readonly message: string;
+}
+
+/** A failed apply, prune or dump, translated once where the kernel answered. */
+export class DriverError extends Error {
+  override readonly name = 'DriverError';
+  /** Entries at fault, as far as the kernel said. */
+  readonly refusals: readonly Refusal[];
+  /** The kernel may hold a part of the change set: a full resync must follow. */
+  readonly torn: boolean;
+  constructor(message: string, details: { refusals?: readonly Refusal[]; torn?: boolean; cause?: unknown } = {}) {
+    super(message, { cause: details.cause });
+    this.refusals = details.refusals ?? [];
+    this.torn = details.torn ?? false;
+  }
+}
