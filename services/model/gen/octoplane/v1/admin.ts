@@ -321,6 +321,13 @@ export interface WaitRequest {
   readonly sequence: number;
   /** As in ListNodes. */
   readonly selectors: readonly string[];
+  /**
+   * First wait until these sources have been read at least this far and what was read is committed (a change that alters
+   * no rule set commits nothing and is waited for all the same); only then are `service` and `sequence` looked at. So
+   * whoever has just written an object can wait for it without a race. An empty incarnation means the source's present one.
+   * A source that is not known ends the call with NOT_FOUND.
+   */
+  readonly inputs: readonly InputRevision[];
 }
 
 export interface WaitResponse {
@@ -2892,7 +2899,7 @@ export const Convergence: MessageFns<Convergence> = {
 };
 
 function createBaseWaitRequest(): WaitRequest {
-  return { service: "", sequence: 0, selectors: [] };
+  return { service: "", sequence: 0, selectors: [], inputs: [] };
 }
 
 export const WaitRequest: MessageFns<WaitRequest> = {
@@ -2905,6 +2912,9 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     }
     for (const v of message.selectors) {
       writer.uint32(26).string(v!);
+    }
+    for (const v of message.inputs) {
+      InputRevision.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2946,6 +2956,14 @@ export const WaitRequest: MessageFns<WaitRequest> = {
             message.selectors.push(reader.string());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.inputs.push(InputRevision.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2965,6 +2983,7 @@ export const WaitRequest: MessageFns<WaitRequest> = {
       selectors: globalThis.Array.isArray(object?.selectors)
         ? object.selectors.map((e: any) => globalThis.String(e))
         : [],
+      inputs: globalThis.Array.isArray(object?.inputs) ? object.inputs.map((e: any) => InputRevision.fromJSON(e)) : [],
     };
   },
 
@@ -2979,6 +2998,9 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     if (message.selectors?.length) {
       obj.selectors = message.selectors;
     }
+    if (message.inputs?.length) {
+      obj.inputs = message.inputs.map((e) => InputRevision.toJSON(e));
+    }
     return obj;
   },
 
@@ -2990,6 +3012,7 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     message.service = object.service ?? "";
     message.sequence = object.sequence ?? 0;
     message.selectors = object.selectors?.map((e) => e) || [];
+    message.inputs = object.inputs?.map((e) => InputRevision.fromPartial(e)) || [];
     return message;
   },
 };
