@@ -35,6 +35,7 @@ export const protobufFileName = "octoplane/v1/stream.proto";
  *     | <------------------------- Frame ---------- |    one at a time ...
  *     | -- Ack or Nack ---------------------------> |    ... until it is answered
  *     |                      ...                    |
+ *     | <------------------------- NodeState ------ |    at any time after the Plan; not answered
  *     | <------------------------- Move ----------- |    reconnect elsewhere; the controller is going away
  *
  * Versions. A version is (epoch, sequence). The controller that starts without a predecessor's history begins a new
@@ -92,6 +93,7 @@ export interface StreamResponse {
     | { readonly $case: "plan"; readonly value: Plan }
     | { readonly $case: "frame"; readonly value: Frame }
     | { readonly $case: "move"; readonly value: Move }
+    | { readonly $case: "nodeState"; readonly value: NodeState }
     | undefined;
 }
 
@@ -423,6 +425,18 @@ export interface Move {
   readonly reason: string;
 }
 
+/**
+ * What the controller knows of the node itself and the node's own answers depend on. Sent after the Plan when any field is
+ * not at its default, and again whenever one changes.
+ */
+export interface NodeState {
+  /**
+   * The Node is being deleted or is tainted ToBeDeletedByClusterAutoscaler: /healthz answers 503, so that load balancers
+   * stop choosing this node, while its rules stay as they are (KEP-3836).
+   */
+  readonly leaving: boolean;
+}
+
 function createBaseStreamRequest(): StreamRequest {
   return { message: undefined };
 }
@@ -584,6 +598,9 @@ export const StreamResponse: MessageFns<StreamResponse> = {
       case "move":
         Move.encode(message.message.value, writer.uint32(26).fork()).join();
         break;
+      case "nodeState":
+        NodeState.encode(message.message.value, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -625,6 +642,14 @@ export const StreamResponse: MessageFns<StreamResponse> = {
             message.message = { $case: "move", value: Move.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.message = { $case: "nodeState", value: NodeState.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -645,6 +670,10 @@ export const StreamResponse: MessageFns<StreamResponse> = {
         ? { $case: "frame", value: Frame.fromJSON(object.frame) }
         : isSet(object.move)
         ? { $case: "move", value: Move.fromJSON(object.move) }
+        : isSet(object.nodeState)
+        ? { $case: "nodeState", value: NodeState.fromJSON(object.nodeState) }
+        : isSet(object.node_state)
+        ? { $case: "nodeState", value: NodeState.fromJSON(object.node_state) }
         : undefined,
     };
   },
@@ -657,6 +686,8 @@ export const StreamResponse: MessageFns<StreamResponse> = {
       obj.frame = Frame.toJSON(message.message.value);
     } else if (message.message?.$case === "move") {
       obj.move = Move.toJSON(message.message.value);
+    } else if (message.message?.$case === "nodeState") {
+      obj.nodeState = NodeState.toJSON(message.message.value);
     }
     return obj;
   },
@@ -682,6 +713,12 @@ export const StreamResponse: MessageFns<StreamResponse> = {
       case "move": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "move", value: Move.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "nodeState": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "nodeState", value: NodeState.fromPartial(object.message.value) };
         }
         break;
       }
@@ -2230,6 +2267,73 @@ export const Move: MessageFns<Move> = {
     const message = createBaseMove() as any;
     message.to = object.to ?? "";
     message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseNodeState(): NodeState {
+  return { leaving: false };
+}
+
+export const NodeState: MessageFns<NodeState> = {
+  encode(message: NodeState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.leaving !== false) {
+      writer.uint32(8).bool(message.leaving);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeState() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.leaving = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeState {
+    return { leaving: isSet(object.leaving) ? globalThis.Boolean(object.leaving) : false };
+  },
+
+  toJSON(message: NodeState): unknown {
+    const obj: any = {};
+    if (message.leaving !== false) {
+      obj.leaving = message.leaving;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<NodeState>, I>>(base?: I): NodeState {
+    return NodeState.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<NodeState>, I>>(object: I): NodeState {
+    const message = createBaseNodeState() as any;
+    message.leaving = object.leaving ?? false;
     return message;
   },
 };
