@@ -81,6 +81,11 @@ export type DriverName = (typeof driverNames)[number] | 'fake';
 /** What a driver's room exports: see registry.ts for the list. */
 export interface DriverModule {
   readonly name: DriverName;
+  /**
+   * Who removes UDP flows that outlive their endpoint (P30 to P32). `netfilter`: connections are translated by the kernel's
+   * conntrack, and the daemon deletes stale flows there after every change. `own`: the driver sees to its flows itself.
+   */
+  readonly flows: 'netfilter' | 'own';
   /** Can this machine run it? Leaves no trace. */
   probe(options: DriverOptions): Promise<Probe>;
   /** Takes over what an earlier instance left in the kernel; programs nothing before `apply` or `prune`. */
@@ -105,6 +110,8 @@ export interface DriverOptions {
   readonly nodeAddresses: readonly Ip[];
   /** What a ping of a service address meets. `reply`: an answer while the Service has a usable endpoint, otherwise `reject`. */
   readonly icmp: IcmpMode;
+  /** Drop packets that conntrack finds INVALID (P37): passed on untranslated, they make the peer reset a good connection. */
+  readonly dropInvalid: boolean;
   /** cgroup v2 directory whose sockets are served (ebpf). */
   readonly cgroupPath: string;
   /** bpffs mount under which the ebpf driver pins. */
