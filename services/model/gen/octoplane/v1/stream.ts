@@ -49,9 +49,14 @@ export const protobufFileName = "octoplane/v1/stream.proto";
  *                     differ travel, whole.
  *   4. SNAPSHOT       the node holds nothing: a repair of all buckets.
  *
- * Frames. A frame takes the node from exactly `from` to `to`; the node applies it as one, or not at all. A repair too
- * large for one message is cut: every part but the last has `more` set, parts are held back until the last arrives, and the
- * whole is applied as one. A frame is at most 256 KiB unless a single entry is larger.
+ * The controller also sends a Plan of BUCKET_REPAIR later on a stream, where a delta cannot do: after WRONG_BASE or
+ * DIGEST_MISMATCH, when a slow node fell out of the history, when a node changed its class. Never while a frame is unanswered.
+ *
+ * Frames. A frame takes the node from exactly `from` to `to`; the node applies it as one, or not at all. A frame is at
+ * most 256 KiB unless a single entry is larger. One too large for that, delta or repair, is cut: every part but the last has
+ * `more` set, parts are held back until the last arrives, and the whole is applied as one. All parts have the same `from` and
+ * `to`; together they name a key once; their `repair` buckets add up, and `all` is in every part. The fields from
+ * committed_at_us on are those of the last part. The answer is to the whole.
  * The node checks, before its kernel is touched: the frame starts at the version held, every entry is valid, the
  * digest after it is `digest`, and the driver has room. A frame that fails is refused as a whole: Nack, and the last good state
  * stays in the kernel.
@@ -68,7 +73,9 @@ export const protobufFileName = "octoplane/v1/stream.proto";
  *
  * Going back. `inputs` in Plan and Frame is the revision of each source that the version was computed from. A node that has
  * programmed inputs {a: 7} refuses a frame with {a: 6} (Nack STALE_INPUT): a replica that lags never undoes a newer one.
- * A source that begins anew (another `incarnation`) is not comparable and is accepted.
+ * A source that begins anew (another `incarnation`) is not comparable and is accepted. A delta names only the inputs that moved
+ * since `from`, and leaves their incarnation empty where it is that of `from`: what is not named is as it was. A controller
+ * that finds in the Hello that it lags sends no Plan before it has caught up.
  *
  * Limits. Hello: 64 KiB. A message that exceeds a limit, or comes out of sequence, ends the stream with
  * INVALID_ARGUMENT or FAILED_PRECONDITION; a name that the peer's certificate does not carry, with PERMISSION_DENIED.
@@ -213,7 +220,7 @@ export interface BucketDigests {
 }
 
 export interface Frame {
-  /** Version that the node must hold. Epoch 0 in a repair: any. */
+  /** Version that the node must hold. Epoch 0, or unset, in a repair: any. */
   readonly from: Version | undefined;
   readonly to: Version | undefined;
   readonly changes: readonly ServicePortChange[];
@@ -224,7 +231,7 @@ export interface Frame {
   readonly repair:
     | Repair
     | undefined;
-  /** More parts of this repair follow; nothing may be applied yet. */
+  /** More parts of this frame follow; nothing may be applied yet. */
   readonly more: boolean;
   /** Microseconds since 1970 on the controller's clock at which the newest batch in this frame was committed. */
   readonly committedAtUs: number;
@@ -417,6 +424,11 @@ export interface RefusedEntry {
   readonly key: string;
   readonly reason: Nack_Reason;
   readonly message: string;
+  /**
+   * When a repair was refused: what the node has for this key, whole, so that the controller can hold it back at that. Unset:
+   * nothing.
+   */
+  readonly held: ServicePortChange | undefined;
 }
 
 export interface Move {
@@ -2086,7 +2098,7 @@ export const Nack: MessageFns<Nack> = {
 };
 
 function createBaseRefusedEntry(): RefusedEntry {
-  return { key: "", reason: 0, message: "" };
+  return { key: "", reason: 0, message: "", held: undefined };
 }
 
 export const RefusedEntry: MessageFns<RefusedEntry> = {
@@ -2099,6 +2111,9 @@ export const RefusedEntry: MessageFns<RefusedEntry> = {
     }
     if (message.message !== "") {
       writer.uint32(26).string(message.message);
+    }
+    if (message.held !== undefined) {
+      ServicePortChange.encode(message.held, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2140,6 +2155,14 @@ export const RefusedEntry: MessageFns<RefusedEntry> = {
             message.message = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.held = ServicePortChange.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2157,6 +2180,7 @@ export const RefusedEntry: MessageFns<RefusedEntry> = {
       key: isSet(object.key) ? globalThis.String(object.key) : "",
       reason: isSet(object.reason) ? nack_ReasonFromJSON(object.reason) : 0,
       message: isSet(object.message) ? globalThis.String(object.message) : "",
+      held: isSet(object.held) ? ServicePortChange.fromJSON(object.held) : undefined,
     };
   },
 
@@ -2171,6 +2195,9 @@ export const RefusedEntry: MessageFns<RefusedEntry> = {
     if (message.message !== "") {
       obj.message = message.message;
     }
+    if (message.held !== undefined) {
+      obj.held = ServicePortChange.toJSON(message.held);
+    }
     return obj;
   },
 
@@ -2182,6 +2209,9 @@ export const RefusedEntry: MessageFns<RefusedEntry> = {
     message.key = object.key ?? "";
     message.reason = object.reason ?? 0;
     message.message = object.message ?? "";
+    message.held = (object.held !== undefined && object.held !== null)
+      ? ServicePortChange.fromPartial(object.held)
+      : undefined;
     return message;
   },
 };
