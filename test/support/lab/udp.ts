@@ -1,0 +1,119 @@
+import { createSocket, type Socket } from 'node:dgram';
+import { closeSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
+import type { Ip } from '@octoplane/model/address.ts';
+import { bindSocket, ipProtocols, openSocket, setSocketOption, socketTypes } from './libc.ts';
+import { formatAnswer, type Outcome, outcomeOf, parseAnswer } from './outcome.ts';
+import type { DialTarget } from './tcp.ts';
+
+/** Answers every datagram with its name and the client's address. */
+export async function serveUdp(netns: string, name: string, ip: Ip, port: number): Promise<() => Promise<void>> {
+  const socket = datagramSocket(netns, ip, port);
+  socket.on('message', (_, client) => {
+    socket.send(formatAnswer(name, { ip: client.address, port: client.port }), client.port, client.address);
+  });
+  socket.on('error', () => {
+    // An ICMP error for an answer that its client no longer awaits.
+  });
+  return async () => closed(socket);
+}
+
+export interface UdpTarget extends Pick<DialTarget, 'ip' | 'port' | 'bindPort'> {
+  readonly connected: boolean;
+  /** As in SocketOptions. */
+  readonly allErrors?: boolean;
+}
+
+/** A socket that stays, connected to its peer or not. Connected, it learns of hard ICMP errors; otherwise of none. */
+export class UdpFlow {
+  readonly #socket: Socket;
+  readonly #to: Pick<DialTarget, 'ip' | 'port'>;
+  readonly #connected: Promise<void> | null;
+  #waiting: ((outcome: Outcome) => void) | null = null;
+
+  constructor(netns: string, to: UdpTarget) {
+    this.#to = to;
+    const { bindPort: port, allErrors = false } = to;
+    this.#socket = datagramSocket(netns, isIPv4(to.ip) ? '0.0.0.0' : '::', port, { allErrors });
+    this.#socket.on('message', (data, from) => {
+      // Like a resolver, an unconnected client takes an answer only from the address it asked.
+      if (from.address === to.ip && from.port === to.port) this.#settle(parseAnswer(data.toString()));
+    });
+    this.#socket.on('error', (error) => this.#settle(outcomeOf(error)));
+    this.#connected = to.connected
+      ? new Promise((resolve, reject) => {
+          this.#socket.once('connect', resolve);
+          this.#socket.once('error', reject);
+          this.#socket.connect(to.port, to.ip);
+        })
+      : null;
+  }
+
+  async ask(timeoutMs: number, bytes = 1): Promise<Outcome> {
+    try {
+      await this.#connected;
+    } catch (error) {
+      return outcomeOf(error);
+    }
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#settle({ t: 'timedOut' }), timeoutMs);
+      this.#waiting = (outcome) => {
+        clearTimeout(timer);
+        resolve(outcome);
+      };
+      const sent = (error: Error | null) => {
+        if (error) this.#settle(outcomeOf(error));
+      };
+      const data = Buffer.alloc(bytes, '.');
+      if (this.#connected) this.#socket.send(data, sent);
+      else this.#socket.send(data, this.#to.port, this.#to.ip, sent);
+    });
+  }
+
+  close(): Promise<void> {
+    return closed(this.#socket);
+  }
+
+  #settle(outcome: Outcome): void {
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    waiting?.(outcome);
+  }
+}
+
+export async function dialUdp(netns: string, to: DialTarget & { readonly connected: boolean }): Promise<Outcome> {
+  const flow = new UdpFlow(netns, { ...to, allErrors: true });
+  const outcome = await flow.ask(to.timeoutMs, to.bytes);
+  await flow.close();
+  return outcome;
+}
+
+interface DatagramOptions {
+  /** Default: none, plain UDP. */
+  readonly protocol?: number;
+  /**
+   * Hear of every ICMP error, connected or not. Only for a socket that is closed after its first error: Node does not drain
+   * the error queue, and would wake for it without end. Default false.
+   */
+  readonly allErrors?: boolean;
+}
+
+export function datagramSocket(netns: string, ip: Ip, port: number, options: DatagramOptions = {}): Socket {
+  const { protocol = ipProtocols.any, allErrors = false } = options;
+  const family = isIPv4(ip) ? 4 : 6;
+  const fd = openSocket(netns, family, socketTypes.datagram, protocol);
+  try {
+    setSocketOption(fd, 'reuseAddress', 1);
+    if (allErrors) setSocketOption(fd, family === 4 ? 'errors4' : 'errors6', 1);
+    if (family === 6) setSocketOption(fd, 'ipv6Only', 1);
+    bindSocket(fd, ip, port);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
+  socket.bind({ fd });
+  return socket;
+}
+
+const closed = (socket: Socket): Promise<void> => new Promise((resolve) => socket.close(resolve));
