@@ -7,7 +7,7 @@ import { StartError } from './start-error.ts';
 
 /** Everything that the daemon can be told. The command line fills it from flags, environment and files. */
 export interface NodeOptions {
-  /** HOST:PORT of each controller. No default: a node without a controller has nothing to do. */
+  /** HOST:PORT or unix:PATH of each controller. No default: a node without a controller has nothing to do. */
   readonly controllers: readonly string[];
   /** Must be the name in the certificate and of the Node object. Default: the host name, in lower case. */
   readonly nodeName: NodeName;
@@ -111,7 +111,7 @@ export function validateNodeOptions(options: NodeOptions): void {
     throw bad(`--node-name ${options.nodeName} is not a DNS name in lower case, as Kubernetes names nodes`);
   if (options.masqueradeBit < 0 || options.masqueradeBit > 31) throw bad('the masquerade bit is one of 0 to 31');
   if (options.syncPeriodMs < 1000) throw bad('the sync period is at least a second');
-  const remote = options.controllers.find((controller) => !isLoopback(hostOf(controller)));
+  const remote = options.controllers.find((controller) => !isUnixSocket(controller) && !isLoopback(hostOf(controller)));
   if (options.transport.t === 'insecure' && !options.insecureAllowRemote && remote !== undefined)
     throw bad(
       `--insecure to ${remote}, which is not on this machine: use --tls-cert, --tls-key and --tls-ca, or add --insecure-allow-remote if anybody on the way may rewrite this node's rules`,
@@ -119,10 +119,14 @@ export function validateNodeOptions(options: NodeOptions): void {
 }
 
 function requireHostPort(text: string): void {
+  if (isUnixSocket(text)) return;
   const port = Number(text.slice(text.lastIndexOf(':') + 1));
   if (hostOf(text) === '' || !Number.isInteger(port) || port < 1 || port > 65_535)
-    throw bad(`--controller ${text} is not HOST:PORT`);
+    throw bad(`--controller ${text} is neither HOST:PORT nor unix:PATH`);
 }
+
+/** Reaches a controller on this machine across network namespaces; who may use it is the file system's to say. */
+const isUnixSocket = (address: string): boolean => /^unix:.+/.test(address);
 
 const hostOf = (address: string): string =>
   address.slice(0, Math.max(0, address.lastIndexOf(':'))).replace(/^\[|\]$/g, '');
