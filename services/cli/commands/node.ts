@@ -1,0 +1,200 @@
+import { hostname } from 'node:os';
+import { type Cidr, canonicalIp, type Ip, parseCidr } from '@octoplane/model/address.ts';
+import { nodeName } from '@octoplane/model/keys.ts';
+import { driverNames, type IcmpMode, icmpModes, type NodePortAddresses } from '@octoplane/node/drivers/driver.ts';
+import { type BindAddress, defaultNodeOptions, formatBindAddress, type NodeOptions } from '@octoplane/node/options.ts';
+import { Command, InvalidArgumentError } from 'commander';
+import { applyConfigFile } from '../config-file.ts';
+import { addresses, durationMs, flag, list, type TlsFlags, wholeNumber, withTlsFlags } from '../flags.ts';
+import { type LogLevel, logger, withLogFlags } from '../logging.ts';
+import { terminationSignal } from '../signals.ts';
+import { transport } from '../tls-files.ts';
+
+interface NodeFlags extends TlsFlags {
+  readonly controller?: readonly string[];
+  readonly nodeName: string;
+  readonly driver: NodeOptions['driver'];
+  readonly stateDir: string;
+  readonly zone: string;
+  readonly clusterCidr: readonly Cidr[];
+  readonly masqueradeAll: boolean;
+  readonly masqueradeBit: number;
+  readonly nodePortAddresses: NodePortAddresses;
+  readonly nodeIp: readonly Ip[];
+  readonly icmp: IcmpMode;
+  readonly cgroupPath: string;
+  readonly bpfFs: string;
+  readonly healthzBindAddress: BindAddress | null;
+  readonly metricsBindAddress: BindAddress | null;
+  readonly syncPeriod: number;
+  readonly conntrackMaxPerCore: number;
+  readonly conntrackMin: number;
+  readonly conntrackTcpTimeoutEstablished: number;
+  readonly conntrackTcpTimeoutCloseWait: number;
+  readonly conntrackUdpTimeout: number;
+  readonly conntrackUdpTimeoutStream: number;
+  readonly conntrackTcpBeLiberal: boolean;
+  readonly cleanup: boolean;
+  readonly config?: string;
+  readonly logLevel: LogLevel;
+}
+
+const defaults = defaultNodeOptions;
+
+export const nodeCommand = (): Command =>
+  withLogFlags(withTlsFlags(withConntrackFlags(withKernelFlags(withNodeFlags(new Command('node'))))))
+    .description(
+      'the arm: programs this machine’s kernel with the rule set that a controller sends, and acknowledges it',
+    )
+    .addHelpText(
+      'after',
+      '\nRules stay in the kernel when the daemon ends; --cleanup removes them.\n\nExamples:\n' +
+        '  octoplane node --controller 127.0.0.1:12090 --insecure\n' +
+        '  octoplane node --controller a:12090,b:12090 --node-name worker-7 --cluster-cidr 10.244.0.0/16 \\\n' +
+        '    --tls-cert node.pem --tls-key node.key --tls-ca ca.pem\n' +
+        '  octoplane node --cleanup',
+    )
+    .action(async (_: NodeFlags, command: Command) => {
+      const file = command.getOptionValue('config') as string | undefined;
+      if (file !== undefined) applyConfigFile(command, file);
+      const flags = command.opts<NodeFlags>();
+      const { runNode } = await import('@octoplane/node/main.ts');
+      await runNode(toOptions(flags), { logger: logger(flags.logLevel, 'node'), signal: terminationSignal() });
+    });
+
+const withNodeFlags = (command: Command): Command =>
+  command
+    .addOption(flag('--controller <address>', 'HOST:PORT or unix:PATH; repeatable, tried in turn').argParser(addresses))
+    .addOption(
+      flag('--node-name <name>', 'as the Node object and the certificate have it').default(hostname().toLowerCase()),
+    )
+    .addOption(flag('--zone <zone>', 'where no Node object says it').default(defaults.zone))
+    .addOption(flag('--state-dir <dir>', 'the journal; has to outlive a restart').default(defaults.stateDir))
+    .addOption(flag('--config <file>', 'these settings as YAML, keys in camelCase'))
+    .addOption(
+      flag('--healthz-bind-address <address>', '/healthz and /livez; "" for none')
+        .default(defaults.healthzBindAddress, formatBindAddress(defaults.healthzBindAddress))
+        .argParser(bindAddress),
+    )
+    .addOption(
+      flag('--metrics-bind-address <address>', '/metrics, /proxyMode, /configz; "" for none')
+        .default(defaults.metricsBindAddress, formatBindAddress(defaults.metricsBindAddress))
+        .argParser(bindAddress),
+    )
+    .addOption(flag('--cleanup', 'remove all rules that are ours, of every driver, and end').default(defaults.cleanup));
+
+const withKernelFlags = (command: Command): Command => {
+  command.optionsGroup('Kernel:');
+  return command
+    .addOption(
+      flag('--driver <name>', 'how the kernel is programmed; auto: the fastest that can run here')
+        .choices(['auto', ...driverNames])
+        .default(defaults.driver),
+    )
+    .addOption(
+      flag('--cluster-cidr <cidr>', 'pod networks; tells pods from other clients; repeatable')
+        .default(defaults.clusterCidrs, 'none')
+        .argParser(cidrs),
+    )
+    .addOption(flag('--masquerade-all', 'hide every client behind the node').default(defaults.masqueradeAll))
+    .addOption(
+      flag('--masquerade-bit <n>', 'bit of the packet mark').default(defaults.masqueradeBit).argParser(wholeNumber),
+    )
+    .addOption(
+      flag('--node-port-addresses <where>', 'all, primary, or CIDRs')
+        .default(defaults.nodePortAddresses, defaults.nodePortAddresses.t)
+        .argParser(nodePortAddresses),
+    )
+    .addOption(
+      flag('--node-ip <ip>', 'own addresses; repeatable').default([], 'those of the default route').argParser(ips),
+    )
+    .addOption(flag('--icmp <answer>', 'to a ping of a service address').choices(icmpModes).default(defaults.icmp))
+    .addOption(flag('--cgroup-path <dir>', 'cgroup v2 whose sockets are served (ebpf)').default(defaults.cgroupPath))
+    .addOption(flag('--bpf-fs <dir>', 'where programs and maps are pinned (ebpf)').default(defaults.bpfFsPath))
+    .addOption(
+      flag('--sync-period <duration>', 'the longest that a disturbance stays unnoticed')
+        .default(defaults.syncPeriodMs, '30s')
+        .argParser(durationMs),
+    );
+};
+
+const withConntrackFlags = (command: Command): Command => {
+  command.optionsGroup('Connection tracking (0 leaves the kernel’s setting):');
+  const seconds = (name: string, what: string, value: number) =>
+    flag(`${name} <duration>`, what)
+      .default(value, `${value}s`)
+      .argParser((text) => durationMs(text) / 1_000);
+  const { conntrack } = defaults;
+  return command
+    .addOption(flag('--conntrack-max-per-core <n>', 'entries').default(conntrack.maxPerCore).argParser(wholeNumber))
+    .addOption(flag('--conntrack-min <n>', 'entries at least').default(conntrack.min).argParser(wholeNumber))
+    .addOption(seconds('--conntrack-tcp-timeout-established', 'idle', conntrack.tcpEstablishedTimeoutSeconds))
+    .addOption(seconds('--conntrack-tcp-timeout-close-wait', 'half closed', conntrack.tcpCloseWaitTimeoutSeconds))
+    .addOption(seconds('--conntrack-udp-timeout', 'one-way', conntrack.udpTimeoutSeconds))
+    .addOption(seconds('--conntrack-udp-timeout-stream', 'two-way', conntrack.udpStreamTimeoutSeconds))
+    .addOption(
+      flag('--conntrack-tcp-be-liberal', 'accept packets outside the window instead of dropping INVALID ones').default(
+        conntrack.tcpBeLiberal,
+      ),
+    );
+};
+
+const toOptions = (flags: NodeFlags): NodeOptions => ({
+  controllers: flags.controller ?? [],
+  nodeName: nodeName(flags.nodeName),
+  driver: flags.driver,
+  stateDir: flags.stateDir,
+  zone: flags.zone,
+  clusterCidrs: flags.clusterCidr,
+  masqueradeAll: flags.masqueradeAll,
+  masqueradeBit: flags.masqueradeBit,
+  nodePortAddresses: flags.nodePortAddresses,
+  nodeAddresses: flags.nodeIp,
+  icmp: flags.icmp,
+  cgroupPath: flags.cgroupPath,
+  bpfFsPath: flags.bpfFs,
+  healthzBindAddress: flags.healthzBindAddress,
+  metricsBindAddress: flags.metricsBindAddress,
+  syncPeriodMs: flags.syncPeriod,
+  conntrack: {
+    maxPerCore: flags.conntrackMaxPerCore,
+    min: flags.conntrackMin,
+    tcpEstablishedTimeoutSeconds: flags.conntrackTcpTimeoutEstablished,
+    tcpCloseWaitTimeoutSeconds: flags.conntrackTcpTimeoutCloseWait,
+    udpTimeoutSeconds: flags.conntrackUdpTimeout,
+    udpStreamTimeoutSeconds: flags.conntrackUdpTimeoutStream,
+    tcpBeLiberal: flags.conntrackTcpBeLiberal,
+  },
+  transport: flags.cleanup ? { t: 'insecure' } : transport(flags),
+  insecureAllowRemote: flags.insecureAllowRemote ?? false,
+  cleanup: flags.cleanup,
+});
+
+/** The first use of a repeatable flag replaces the default; later ones add to it. */
+const repeatable =
+  <T>(parse: (text: string) => T | null, form: string) =>
+  (value: string, previous: readonly T[]): readonly T[] => [
+    ...previous,
+    ...list(value, undefined).map((text) => {
+      const parsed = parse(text);
+      if (parsed === null) throw new InvalidArgumentError(`"${text}" is not ${form}.`);
+      return parsed;
+    }),
+  ];
+
+const cidrs = repeatable(parseCidr, 'a network such as 10.244.0.0/16');
+const ips = repeatable(canonicalIp, 'an IP address');
+
+function nodePortAddresses(value: string): NodePortAddresses {
+  if (value === 'all' || value === 'primary') return { t: value };
+  return { t: 'cidrs', cidrs: cidrs(value, []) };
+}
+
+function bindAddress(value: string): BindAddress | null {
+  if (value === '') return null;
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):(\d{1,5})$/.exec(value);
+  const host = canonicalIp(match?.[1] ?? match?.[2] ?? '');
+  const port = Number(match?.[3]);
+  if (host === null || port > 65_535) throw new InvalidArgumentError('Write ADDRESS:PORT, for example 0.0.0.0:10256.');
+  return { host, port };
+}

@@ -1,0 +1,58 @@
+import { ListNodesResponse, type NodeStatus, NodeStatus_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { Command } from 'commander';
+import { ask, withClient } from '../client.ts';
+import { type ClientFlags, withClientFlags } from '../flags.ts';
+import { duration, orDash, sequence, since } from '../format.ts';
+import { show } from '../output.ts';
+import { table, tone } from '../table.ts';
+
+export const nodesCommand = (): Command =>
+  withClientFlags(
+    new Command('nodes')
+      .description('what each node has in its kernel, and how far behind it is')
+      .argument('[selector...]', 'names, or zone=ZONE, driver=NAME, state=current|late|refusing|disconnected'),
+  )
+    .addHelpText('after', '\nExamples:\n  octoplane nodes\n  octoplane nodes zone=a state=late -o wide')
+    .action(async (selectors: readonly string[], flags: ClientFlags) => {
+      const answer = await withClient(flags, (client) =>
+        ask<ListNodesResponse>((...call) => client.listNodes({ selectors }, ...call)),
+      );
+      show(ListNodesResponse.toJSON(answer) as object, flags.output, (wide) => nodesTable(answer.nodes, wide));
+    });
+
+const columns = ['NAME', 'STATE', 'ZONE', 'DRIVER', 'VERSION', 'LAG', 'LATENCY', 'LAST ACK'];
+const wideColumns = ['RELEASE', 'PEER', 'SENT', 'VALIDATE', 'APPLY', 'READ BACK', 'LAST ERROR'];
+
+function nodesTable(nodes: readonly NodeStatus[], wide: boolean): string {
+  if (nodes.length === 0) return 'No node has connected. Start one with: octoplane node --controller HOST:PORT\n';
+  const row = (node: NodeStatus) => [...narrowRow(node), ...(wide ? wideRow(node) : [])];
+  return table([...columns, ...(wide ? wideColumns : [])], nodes.map(row));
+}
+
+const narrowRow = (node: NodeStatus): string[] => [
+  node.name,
+  stateText(node.state),
+  orDash(node.zone),
+  orDash(node.driver),
+  sequence(node.programmed),
+  duration(node.lagUs),
+  duration(node.latencyUs),
+  since(node.lastAckAtMs),
+];
+
+const wideRow = (node: NodeStatus): string[] => [
+  orDash(node.release),
+  orDash(node.peer),
+  `${node.sentBytes} B`,
+  duration(node.durations?.validatedUs ?? 0),
+  duration(node.durations?.appliedUs ?? 0),
+  duration(node.durations?.readBackUs ?? 0),
+  orDash(node.lastError),
+];
+
+function stateText(state: NodeStatus_State): string {
+  if (state === NodeStatus_State.CURRENT) return tone('good', 'current');
+  if (state === NodeStatus_State.LATE) return tone('warn', 'late');
+  if (state === NodeStatus_State.REFUSING) return tone('bad', 'refusing');
+  return tone('bad', 'disconnected');
+}
