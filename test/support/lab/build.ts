@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { inNetns } from './libc.ts';
 import { addressBatches, type LabPlan, linkBatch } from './plan.ts';
 
+export const bpfFs = '/sys/fs/bpf';
 const netnsDir = '/run/netns';
 export const netnsPath = (name: string): string => join(netnsDir, name);
 
@@ -83,7 +84,7 @@ export async function removeLeftovers(prefix: string): Promise<void> {
   }
   const names = readdirIfThere(netnsDir).filter((name) => name.startsWith(`${prefix}-`));
   if (names.length > 0) runIpBatch(`${names.map((name) => `netns delete ${name}`).join('\n')}\n`);
-  rmSync(labDir(prefix), { recursive: true, force: true });
+  for (const dir of [labDir(prefix), join(bpfFs, prefix)]) rmSync(dir, { recursive: true, force: true });
 }
 
 /** What labs of processes that are gone have left behind. */

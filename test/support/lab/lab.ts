@@ -4,6 +4,7 @@ import type { Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
 import { Agent } from './agent-client.ts';
 import {
+  bpfFs,
   buildNetwork,
   labDir,
   makeCgroups,
@@ -100,6 +101,11 @@ export class Lab implements AsyncDisposable {
 
   cgroupOf(host: string): string {
     return join(this.cgroup, host);
+  }
+
+  /** A directory for this host's pins on the machine's bpffs; it exists once somebody pins there. */
+  bpfFsOf(host: string): string {
+    return join(bpfFs, this.plan.prefix, host);
   }
 
   /** Runs `act`, which must not wait, in the network of a place: files under /proc/sys/net and child processes are there. */

@@ -162,3 +162,13 @@ function sockaddr(ip: Ip, port: number): [Buffer, number] {
   bytes.set(address, address.length === 4 ? 4 : 8);
   return [bytes, bytes.length];
 }
+
+/** Prepares a socket, or closes it. */
+export function closeOnFailure(fd: number, prepare: () => void): void {
+  try {
+    prepare();
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}

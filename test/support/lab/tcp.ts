@@ -1,8 +1,8 @@
-import { closeSync } from 'node:fs';
 import { createServer, isIPv4, type Server, Socket } from 'node:net';
 import type { Ip } from '@octoplane/model/address.ts';
 import {
   bindSocket,
+  closeOnFailure,
   connectSocket,
   ipProtocols,
   listenSocket,
@@ -134,13 +134,4 @@ function onLines(socket: Socket, onLine: (line: string) => void): void {
     rest = lines.pop() ?? '';
     for (const line of lines) onLine(line);
   });
-}
-
-function closeOnFailure(fd: number, prepare: () => void): void {
-  try {
-    prepare();
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
 }

@@ -1,8 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram';
-import { closeSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import type { Ip } from '@octoplane/model/address.ts';
-import { bindSocket, ipProtocols, openSocket, setSocketOption, socketTypes } from './libc.ts';
+import { bindSocket, closeOnFailure, ipProtocols, openSocket, setSocketOption, socketTypes } from './libc.ts';
 import { formatAnswer, type Outcome, outcomeOf, parseAnswer } from './outcome.ts';
 import type { DialTarget } from './tcp.ts';
 
@@ -102,15 +101,12 @@ export function datagramSocket(netns: string, ip: Ip, port: number, options: Dat
   const { protocol = ipProtocols.any, allErrors = false } = options;
   const family = isIPv4(ip) ? 4 : 6;
   const fd = openSocket(netns, family, socketTypes.datagram, protocol);
-  try {
+  closeOnFailure(fd, () => {
     setSocketOption(fd, 'reuseAddress', 1);
     if (allErrors) setSocketOption(fd, family === 4 ? 'errors4' : 'errors6', 1);
     if (family === 6) setSocketOption(fd, 'ipv6Only', 1);
     bindSocket(fd, ip, port);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  });
   const socket = createSocket(family === 4 ? 'udp4' : 'udp6');
   socket.bind({ fd });
   return socket;

@@ -1,0 +1,157 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { AdminServiceClient, type WaitRequest, type WaitResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { Daemon } from './daemon.ts';
+import type { Lab } from './lab.ts';
+import { clusterCidrs, type HostPlan, serviceCidrs } from './plan.ts';
+import { relayTo } from './relay.ts';
+import { SourceDir } from './source-dir.ts';
+
+const grpcPort = 12_090;
+export const controllerHttpPort = 12_091;
+const sourceName = 'lab';
+
+export interface ClusterOptions {
+  readonly driver: string;
+  /** Appended to every node daemon's command line. */
+  readonly nodeFlags?: readonly string[];
+}
+
+export interface SettleOptions {
+  /** Node names; default: all of the lab. */
+  readonly nodes?: readonly string[];
+  /** Default 30 s: a machine that is shared is slow, and whoever waits for what does not come is told who was late. */
+  readonly timeoutMs?: number;
+}
+
+/** A controller on the lab's brain and a daemon on each of its nodes: the real programs, with a directory as their source. */
+export class Cluster implements AsyncDisposable {
+  readonly lab: Lab;
+  readonly driver: string;
+  readonly source: SourceDir;
+  readonly controller: Daemon;
+  readonly admin: AdminServiceClient;
+  readonly #nodes: ReadonlyMap<string, Daemon>;
+  readonly #relay: AsyncDisposable;
+
+  private constructor(lab: Lab, driver: string, parts: Parts) {
+    this.lab = lab;
+    this.driver = driver;
+    this.source = parts.source;
+    this.controller = parts.controller;
+    this.#nodes = parts.nodes;
+    this.#relay = parts.relay;
+    this.admin = new AdminServiceClient(parts.relay.address, credentials.createInsecure(), {
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 500,
+    });
+  }
+
+  /** Starts everything; the source has the Node objects and nothing else. Call `settled` to wait for it. */
+  static async start(lab: Lab, { driver, nodeFlags = [] }: ClusterOptions): Promise<Cluster> {
+    const dir = join(lab.dir, driver);
+    rmSync(dir, { recursive: true, force: true });
+    mkdirSync(dir);
+    const source = new SourceDir(join(dir, 'manifests'));
+    for (const host of lab.nodes) source.put(nodeManifest(host));
+    const brain = lab.place('brain').addresses.IPv4;
+    const controller = new Daemon(lab, 'brain', `${driver}-controller`, [
+      'controller',
+      ...['--source', `${sourceName}=file:${source.path}`],
+      ...['--listen', `${brain}:${grpcPort}`, '--http', `${brain}:${controllerHttpPort}`],
+      ...['--service-cidr', Object.values(serviceCidrs).join(',')],
+      ...['--state-dir', join(dir, 'controller'), '--insecure', '--insecure-allow-remote'],
+    ]);
+    const nodes = new Map(
+      lab.nodes.map(({ name }) => [
+        name,
+        new Daemon(lab, name, `${driver}-${name}`, nodeArgs(lab, name, driver, nodeFlags)),
+      ]),
+    );
+    const relay = await relayTo(lab.place('brain'), brain, grpcPort);
+    const cluster = new Cluster(lab, driver, { source, controller, nodes, relay });
+    controller.start();
+    for (const node of nodes.values()) node.start();
+    return cluster;
+  }
+
+  node(name: string): Daemon {
+    const node = this.#nodes.get(name);
+    if (!node) throw new RangeError(`there is no daemon on ${name}`);
+    return node;
+  }
+
+  get nodeNames(): readonly string[] {
+    return [...this.#nodes.keys()];
+  }
+
+  stateDirOf(node: string): string {
+    return stateDir(this.lab, this.driver, node);
+  }
+
+  /** Ends the node daemons and starts them with other flags. */
+  async restartNodes(flags: readonly string[]): Promise<void> {
+    await Promise.all([...this.#nodes.values()].map((node) => node.stop()));
+    for (const [name, node] of this.#nodes) node.start(nodeArgs(this.lab, name, this.driver, flags));
+  }
+
+  /** Waits until everything that is in the source now is in the kernel of these nodes. */
+  async settled({ nodes = this.nodeNames, timeoutMs = 30_000 }: SettleOptions = {}): Promise<WaitResponse> {
+    const inputs = [{ source: sourceName, incarnation: '', revision: this.source.revision() }];
+    const last = await this.wait({ service: '', sequence: 0, selectors: [...nodes], inputs }, timeoutMs);
+    if (last.done) return last;
+    const logs = [this.controller, ...nodes.map((name) => this.node(name))].map(
+      (daemon) => `--- ${daemon.name}\n${daemon.log()}`,
+    );
+    throw new Error(`not settled after ${timeoutMs} ms: ${JSON.stringify(last)}\n${logs.join('\n')}`);
+  }
+
+  /** The last report of a Wait; `done` tells whether it ended in time. Waits for a controller that is not there yet, too. */
+  async wait(request: WaitRequest, timeoutMs: number): Promise<WaitResponse> {
+    const metadata = new Metadata({ waitForReady: true });
+    const reports = this.admin.wait(request, metadata, { deadline: Date.now() + timeoutMs });
+    let last: WaitResponse = { version: undefined, nodes: 0, programmed: 0, done: false, late: [] };
+    try {
+      for await (const report of reports as AsyncIterable<WaitResponse>) last = report;
+    } catch (error) {
+      if ((error as ServiceError).code !== status.DEADLINE_EXCEEDED) throw error;
+    }
+    return last;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.admin.close();
+    await Promise.all([...this.#nodes.values(), this.controller].map((daemon) => daemon[Symbol.asyncDispose]()));
+    await this.#relay[Symbol.asyncDispose]();
+  }
+}
+
+interface Parts {
+  readonly source: SourceDir;
+  readonly controller: Daemon;
+  readonly nodes: ReadonlyMap<string, Daemon>;
+  readonly relay: { readonly address: string } & AsyncDisposable;
+}
+
+const stateDir = (lab: Lab, driver: string, node: string): string => join(lab.dir, driver, node);
+
+function nodeArgs(lab: Lab, name: string, driver: string, flags: readonly string[]): string[] {
+  return [
+    'node',
+    ...['--controller', `${lab.place('brain').addresses.IPv4}:${grpcPort}`, '--insecure', '--insecure-allow-remote'],
+    ...['--node-name', name, '--driver', driver, '--state-dir', stateDir(lab, driver, name)],
+    ...['--cluster-cidr', Object.values(clusterCidrs).join(',')],
+    ...['--cgroup-path', lab.cgroupOf(name), '--bpf-fs', lab.bpfFsOf(name)],
+    ...flags,
+  ];
+}
+
+const nodeManifest = (host: HostPlan) => ({
+  apiVersion: 'v1',
+  kind: 'Node',
+  metadata: { name: host.name, labels: { 'topology.kubernetes.io/zone': host.zone } },
+  status: {
+    addresses: Object.values(host.places[0].addresses).map((address) => ({ type: 'InternalIP', address })),
+  },
+});
