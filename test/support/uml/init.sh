@@ -1,0 +1,29 @@
+#!/bin/sh
+# The first process of the guest (see guest.ts). JOB, a directory of the host, comes from the kernel's command line; the
+# job's script is $JOB/run, and its exit code goes to $JOB/exit. The guest sees the host's files, but writes only to memory
+# and to $JOB, so nothing that a test does in here can change the machine.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+HOME=/root
+export PATH HOME
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/job
+mount -t hostfs -o "$JOB" none /run/job
+# Not over /tmp: the checkout may be there.
+mkdir -m 1777 /run/tmp
+TMPDIR=/run/tmp
+export TMPDIR
+
+# What the guest's kernel calls when it needs a module: the host has none for it in /lib/modules.
+echo /run/job/modprobe >/proc/sys/kernel/modprobe
+ip link set lo up
+
+/run/job/run </dev/null
+echo $? >/run/job/exit
+echo o >/proc/sysrq-trigger
+# Powering off takes a moment, and the kernel panics when its first process ends.
+sleep 60
