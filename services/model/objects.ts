@@ -26,6 +26,8 @@ export interface Service {
   /** Ingress addresses whose ipMode is unset or VIP (KEP-1860). */
   readonly loadBalancerIps: readonly Ip[];
   readonly ports: readonly ServicePort[];
+  /** allocateLoadBalancerNodePorts: false leaves a LoadBalancer Service without the node ports it does not name (P8). */
+  readonly allocateNodePorts: boolean;
   readonly internalTrafficPolicy: 'Cluster' | 'Local';
   readonly externalTrafficPolicy: 'Cluster' | 'Local';
   /** Seconds; 0: no affinity. */
@@ -90,6 +92,8 @@ export interface Node {
 }
 
 export interface ObjectMeta {
+  /** Milliseconds since 1970, from metadata.creationTimestamp; null where the source does not say. The older object keeps a contested address. */
+  readonly createdAtMs: number | null;
   /** As the source gives it, for people: resourceVersion, mod_revision, or FILE:LINE. */
   readonly revision: string;
   /** Microseconds since 1970 of the change itself, where the source says (last-change-trigger-time, mtime); otherwise null. */
