@@ -1,6 +1,6 @@
 import xxhash from 'xxhash-wasm';
 import type { ServicePortKey } from './keys.ts';
-import type { Endpoint, Entry, RuleSet, ServicePortSpec } from './rule-set.ts';
+import { compareEndpoints, type Endpoint, type Entry, type RuleSet, type ServicePortSpec } from './rule-set.ts';
 
 /**
  * The digest of proto/octoplane/v1/rules.proto: a sum of item hashes modulo 2^64, so that it does not depend on order and a
@@ -89,12 +89,22 @@ export const digestFromBytes = (bytes: Uint8Array): Digest | null =>
 
 export const formatDigest = (digest: Digest): string => digest.toString(16).padStart(16, '0');
 
+/** One walk over both ascending lists; endpoints that are the same object on both sides cost a comparison of pointers. */
 function endpointDifference(key: ServicePortKey, before: readonly Endpoint[], after: readonly Endpoint[]): bigint {
   if (before === after) return 0n;
-  const held = new Set(before);
   let sum = 0n;
-  for (const endpoint of after) if (!held.delete(endpoint)) sum += hashEndpoint(key, endpoint);
-  for (const endpoint of held) sum -= hashEndpoint(key, endpoint);
+  let i = 0;
+  let j = 0;
+  while (i < before.length || j < after.length) {
+    const a = before[i];
+    const b = after[j];
+    const order = a === b ? 0 : a === undefined ? 1 : b === undefined ? -1 : compareEndpoints(a, b);
+    if (order <= 0) i++;
+    if (order >= 0) j++;
+    if (a === b || (order === 0 && a?.flags === b?.flags)) continue;
+    if (a && order <= 0) sum -= hashEndpoint(key, a);
+    if (b && order >= 0) sum += hashEndpoint(key, b);
+  }
   return sum;
 }
 
