@@ -1,0 +1,304 @@
+import type { EntryChange } from '@octoplane/model/delta.ts';
+import { type Digest, type DigestSums, entryDifference, wrap } from '@octoplane/model/digest.ts';
+import type { NodeName, ServiceName, ServicePortKey } from '@octoplane/model/keys.ts';
+import { type Entry, entriesEqual, type RuleSet } from '@octoplane/model/rule-set.ts';
+import type { SourceEvent } from '../sources/source.ts';
+import type { ClusterState } from '../state/cluster-state.ts';
+import type { Batch, ClassId, InputRevision, Views } from './batch.ts';
+import { BatchBuilder } from './batch-builder.ts';
+import { ClassView, classIdOf, zoneOfClass } from './class-view.ts';
+import { NodeView } from './node-view.ts';
+import { dependsOnZone, overlayNodes, type PreparedPort, prepare } from './prepare.ts';
+import { anywhereIn, onNode, resolvePort, sharing } from './resolve.ts';
+
+/** What is remembered of a Service between two computations. */
+interface ServiceRecord {
+  readonly keys: readonly ServicePortKey[];
+  /** Nodes whose view may differ from their class's, known or not. */
+  readonly nodes: ReadonlySet<NodeName>;
+  readonly zonal: boolean;
+}
+
+const noRecord: ServiceRecord = { keys: [], nodes: new Set(), zonal: false };
+
+/**
+ * From the cluster state to the view of every node.
+ *
+ *   1. The result is a function of the state and of the nodes' zones. `recompute` proves it: it starts from nothing, and its
+ *      digests must agree with the incremental ones.
+ *   2. Cost follows the change: each changed Service is resolved once per class, or once in all where zones make no difference,
+ *      and once per node that hosts its endpoints or is named by their hints, where that can matter. Nothing is ever done per (node, Service).
+ *   3. Entries are shared between classes and views that agree.
+ *
+ * A class stays once a node has been in it: there are few zones, and history can speak of it later.
+ */
+export class Compute implements Views {
+  readonly #state: ClusterState;
+  readonly #records = new Map<ServiceName, ServiceRecord>();
+  readonly #classes = new Map<ClassId, ClassView>();
+  readonly #nodes = new Map<NodeName, NodeView>();
+  /** Zones that daemons gave in their Hello. */
+  readonly #registered = new Map<NodeName, string | null>();
+  /** Services that name a node in their records. */
+  readonly #servicesOn = new Map<NodeName, Set<ServiceName>>();
+  #inSync = false;
+
+  constructor(state: ClusterState) {
+    this.#state = state;
+  }
+
+  /** Before this, views are empty and nothing may be served. */
+  get inSync(): boolean {
+    return this.#inSync;
+  }
+
+  inputs(): readonly InputRevision[] {
+    return this.#state.inputs();
+  }
+
+  /** Takes a round of events of one source. Null when no node's view changes; the batch that brings all sources in sync is never null. */
+  apply(source: string, events: readonly SourceEvent[]): Batch | null {
+    const change = this.#state.apply(source, events);
+    if (!this.#state.inSync) return null;
+    const first = !this.#inSync;
+    this.#inSync = true;
+    if (change === null && !first) return null;
+    const batch = new BatchBuilder();
+    const services = change?.services ?? new Set();
+    const fresh = this.#placeNodes(first ? this.#registered.keys() : [], change?.nodes ?? [], services, batch);
+    for (const name of services) this.#computeService(name, fresh, batch);
+    for (const node of fresh) this.#computeNode(node, services);
+    if (batch.empty && !first) return null;
+    return batch.build(change?.causes ?? [], this.#state.inputs());
+  }
+
+  /**
+   * A daemon has said Hello; `zone` counts where its Node object has none.
+   * 'new' and 'moved': whatever version the node names, it was computed for another view, and must not be resumed from.
+   */
+  registerNode(node: NodeName, zone: string | null): 'known' | 'new' | 'moved' {
+    const known = this.#registered.has(node);
+    const before = this.#nodes.get(node);
+    this.#registered.set(node, zone === '' ? null : zone);
+    this.#settleNode(node);
+    if (!known || !before) return 'new';
+    return before === this.#nodes.get(node) ? 'known' : 'moved';
+  }
+
+  /** The daemon will not be back, as far as its streams tell. Its view stays while there is a Node object. */
+  forgetNode(node: NodeName): void {
+    this.#registered.delete(node);
+    this.#settleNode(node);
+  }
+
+  classOf(node: NodeName): ClassId {
+    return classIdOf(this.#state.nodes.get(node)?.zone ?? this.#registered.get(node) ?? null);
+  }
+
+  classRuleSet(id: ClassId): RuleSet {
+    return this.#class(id).entries;
+  }
+
+  classSums(id: ClassId): DigestSums {
+    return this.#class(id).sums;
+  }
+
+  overlay(node: NodeName): ReadonlyMap<ServicePortKey, Entry | null> {
+    return this.#nodes.get(node)?.entries ?? noEntries;
+  }
+
+  viewDigest(node: NodeName): Digest {
+    const view = this.#nodes.get(node);
+    const { total } = this.#class(view?.classId ?? this.classOf(node)).sums;
+    return view ? wrap(total + view.difference) : total;
+  }
+
+  /** The whole view of one node, for explanations and tests. */
+  ruleSet(node: NodeName): RuleSet {
+    const ruleSet = new Map(this.classRuleSet(this.classOf(node)));
+    for (const [key, entry] of this.overlay(node)) {
+      if (entry === null) ruleSet.delete(key);
+      else ruleSet.set(key, entry);
+    }
+    return ruleSet;
+  }
+
+  /** The same state, computed from nothing. */
+  recompute(): Compute {
+    const full = new Compute(this.#state);
+    for (const [node, zone] of this.#registered) full.registerNode(node, zone);
+    full.#inSync = this.#inSync;
+    if (!this.#inSync) return full;
+    const services = new Set(this.#state.services.keys());
+    const batch = new BatchBuilder();
+    const fresh = full.#placeNodes(this.#registered.keys(), this.#state.nodes.keys(), services, batch);
+    for (const id of this.#classes.keys()) full.#ensureClass(id, services);
+    for (const name of services) full.#computeService(name, fresh, batch);
+    return full;
+  }
+
+  /** Classes and nodes whose digests disagree with a full recompute; empty when all is well. */
+  disagreements(full: Compute): readonly string[] {
+    const classes = Array.from(this.#classes).flatMap(([id, { sums }]) =>
+      sums.total === full.classSums(id).total ? [] : [`class ${id}`],
+    );
+    const nodes = Array.from(this.#nodes.keys()).flatMap((node) =>
+      this.viewDigest(node) === full.viewDigest(node) ? [] : [`node ${node}`],
+    );
+    return [...classes, ...nodes];
+  }
+
+  /** Gives nodes their class. The answer: those whose view begins anew. */
+  #placeNodes(
+    registered: Iterable<NodeName>,
+    changed: Iterable<NodeName>,
+    dirty: ReadonlySet<ServiceName>,
+    batch: BatchBuilder,
+  ): ReadonlySet<NodeName> {
+    const fresh = new Set<NodeName>();
+    for (const node of new Set([...registered, ...changed])) {
+      const before = this.#nodes.get(node);
+      if (!this.#state.nodes.has(node) && !this.#registered.has(node)) {
+        this.#nodes.delete(node);
+        continue;
+      }
+      const id = this.classOf(node);
+      if (before?.classId === id) continue;
+      if (before) batch.move(node);
+      this.#place(node, id, dirty);
+      fresh.add(node);
+    }
+    return fresh;
+  }
+
+  /** Between rounds. */
+  #settleNode(node: NodeName): void {
+    if (!this.#inSync) return;
+    const nothing = new Set<never>();
+    for (const fresh of this.#placeNodes([], [node], nothing, new BatchBuilder())) this.#computeNode(fresh, nothing);
+  }
+
+  #place(node: NodeName, id: ClassId, dirty: ReadonlySet<ServiceName>): void {
+    this.#ensureClass(id, dirty);
+    this.#nodes.set(node, new NodeView(id));
+  }
+
+  #class(id: ClassId): ClassView {
+    return this.#ensureClass(id, new Set());
+  }
+
+  /** A class that did not exist has everything but the `dirty` Services, which are about to be computed. */
+  #ensureClass(id: ClassId, dirty: ReadonlySet<ServiceName>): ClassView {
+    const existing = this.#classes.get(id);
+    if (existing) return existing;
+    const [sibling] = this.#classes.values();
+    const view = new ClassView();
+    this.#classes.set(id, view);
+    for (const [name, record] of this.#records) {
+      if (dirty.has(name)) continue;
+      if (sibling && !record.zonal) for (const key of record.keys) view.replace(key, sibling.entries.get(key) ?? null);
+      else
+        for (const port of this.#prepare(name)) view.replace(port.key, resolvePort(port, anywhereIn(zoneOfClass(id))));
+    }
+    return view;
+  }
+
+  #prepare(name: ServiceName): readonly PreparedPort[] {
+    const service = this.#state.services.get(name);
+    return service ? prepare(service, this.#state.slicesOf(name)) : [];
+  }
+
+  #computeService(name: ServiceName, fresh: ReadonlySet<NodeName>, batch: BatchBuilder): void {
+    const before = this.#records.get(name) ?? noRecord;
+    const ports = new Map(this.#prepare(name).map((port) => [port.key, port]));
+    const after = recordOf(ports);
+    if (after === null) this.#records.delete(name);
+    else this.#records.set(name, after);
+    this.#index(name, before.nodes, after?.nodes ?? noRecord.nodes);
+    const nodes = before.nodes.union(after?.nodes ?? noRecord.nodes);
+    for (const key of new Set([...before.keys, ...ports.keys()])) {
+      const port = ports.get(key) ?? null;
+      const changes = this.#computeClasses(key, port);
+      for (const [id, change] of changes) batch.changeClass(id, change);
+      for (const node of nodes) this.#computeOverlay(node, key, port, changes, fresh.has(node) ? null : batch);
+    }
+  }
+
+  /** Changes by class; a class is absent when nothing changed in it. */
+  #computeClasses(key: ServicePortKey, port: PreparedPort | null): ReadonlyMap<ClassId, EntryChange> {
+    const changes = new Map<ClassId, EntryChange>();
+    const zonal = port !== null && dependsOnZone(port);
+    let shared: Entry | null = null;
+    for (const [id, view] of this.#classes) {
+      const before = view.entries.get(key) ?? null;
+      let after: Entry | null = null;
+      if (port !== null) {
+        after = (zonal ? null : shared) ?? sharing(before, resolvePort(port, anywhereIn(zoneOfClass(id))));
+        shared = after;
+      }
+      if (before === after) continue;
+      view.replace(key, after);
+      if (!entriesEqual(before, after)) changes.set(id, { key, before, after });
+    }
+    return changes;
+  }
+
+  #computeOverlay(
+    node: NodeName,
+    key: ServicePortKey,
+    port: PreparedPort | null,
+    changes: ReadonlyMap<ClassId, EntryChange>,
+    batch: BatchBuilder | null,
+  ): void {
+    const view = this.#nodes.get(node);
+    if (!view) return;
+    const classChange = changes.get(view.classId);
+    const classAfter = this.#class(view.classId).entries.get(key) ?? null;
+    const held = view.entries.get(key);
+    const before = held === undefined ? (classChange ? classChange.before : classAfter) : held;
+    const resolved = port === null ? null : resolvePort(port, onNode(node, zoneOfClass(view.classId)));
+    const after = resolved === null ? null : sharing(classAfter, resolved);
+    if (after === classAfter) view.drop(key);
+    else view.hold(key, after, entryDifference(classAfter, after));
+    const overlaid = held !== undefined || after !== classAfter;
+    if (overlaid && (classChange || !entriesEqual(before, after))) batch?.changeOverlay(node, { key, before, after });
+  }
+
+  /** Fills in a view that began anew with the Services that were not computed in this round. */
+  #computeNode(node: NodeName, computed: ReadonlySet<ServiceName>): void {
+    for (const name of this.#servicesOn.get(node) ?? []) {
+      if (computed.has(name)) continue;
+      for (const port of this.#prepare(name)) this.#computeOverlay(node, port.key, port, noChanges, null);
+    }
+  }
+
+  #index(name: ServiceName, before: ReadonlySet<NodeName>, after: ReadonlySet<NodeName>): void {
+    for (const node of before) {
+      if (after.has(node)) continue;
+      const services = this.#servicesOn.get(node);
+      services?.delete(name);
+      if (services?.size === 0) this.#servicesOn.delete(node);
+    }
+    for (const node of after) {
+      if (before.has(node)) continue;
+      const services = this.#servicesOn.get(node);
+      if (services) services.add(name);
+      else this.#servicesOn.set(node, new Set([name]));
+    }
+  }
+}
+
+const noEntries: ReadonlyMap<ServicePortKey, Entry | null> = new Map();
+const noChanges: ReadonlyMap<ClassId, EntryChange> = new Map();
+
+function recordOf(ports: ReadonlyMap<ServicePortKey, PreparedPort>): ServiceRecord | null {
+  if (ports.size === 0) return null;
+  let nodes: ReadonlySet<NodeName> = noRecord.nodes;
+  let zonal = false;
+  for (const port of ports.values()) {
+    const own = overlayNodes(port);
+    if (own.size > 0) nodes = nodes.size === 0 ? own : nodes.union(own);
+    zonal ||= dependsOnZone(port);
+  }
+  return { keys: [...ports.keys()], nodes, zonal };
+}
