@@ -1,0 +1,49 @@
+import type { NodeName } from '@octoplane/model/keys.ts';
+
+/**
+ * How far one version has come, exactly: of the nodes whose rule set it changes, how many have it in their kernel, and when the
+ * 50th, 99th and 100th percentile had it. Counting a node costs a few additions.
+ */
+export class Convergence {
+  nodes: number;
+  programmed = 0;
+  /** Microseconds from commit to programmed ack; null: not yet. */
+  p50Us: number | null = null;
+  p99Us: number | null = null;
+  p100Us: number | null = null;
+  /** Last to acknowledge, once all have. */
+  slowest: NodeName | null = null;
+  #latest: NodeName | null = null;
+  #latestUs = 0;
+
+  constructor(nodes: number) {
+    this.nodes = nodes;
+    this.#settle();
+  }
+
+  get isComplete(): boolean {
+    return this.programmed >= this.nodes;
+  }
+
+  count(node: NodeName, latencyUs: number): void {
+    this.programmed++;
+    this.#latest = node;
+    this.#latestUs = latencyUs;
+    this.#settle();
+  }
+
+  /** A node that did not have it is gone for good. */
+  drop(): void {
+    this.nodes--;
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.nodes <= 0) return;
+    if (this.programmed >= Math.ceil(this.nodes * 0.5)) this.p50Us ??= this.#latestUs;
+    if (this.programmed >= Math.ceil(this.nodes * 0.99)) this.p99Us ??= this.#latestUs;
+    if (!this.isComplete) return;
+    this.p100Us ??= this.#latestUs;
+    this.slowest ??= this.#latest;
+  }
+}

@@ -1,0 +1,168 @@
+import type { NodeName } from '@octoplane/model/keys.ts';
+import type { Logger } from 'pino';
+import type { NodeBook } from '../acks/node-book.ts';
+import type { NodeRecord } from '../acks/node-record.ts';
+import type { Cancel, Clock } from '../clock.ts';
+import type { Views } from '../compute/batch.ts';
+import type { Commit, History } from '../history/history.ts';
+import { Deltas } from './deltas.ts';
+import { Gate } from './gate.ts';
+import { Repairs } from './repairs.ts';
+import { Session } from './session.ts';
+import type { Admitted, Link, SessionContext } from './session-context.ts';
+import { StreamError } from './stream-error.ts';
+
+/** Compute, as streams see it. */
+export interface Cluster extends Views {
+  /** A node has opened a stream. The zone is the daemon's own; a Node object's label takes precedence. */
+  registerNode(name: NodeName, zone: string): void;
+}
+
+export interface FleetOptions {
+  readonly cluster: Cluster;
+  readonly history: History;
+  readonly book: NodeBook;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly release: string;
+  readonly random?: () => number;
+  readonly settings?: Partial<FleetSettings>;
+}
+
+export interface FleetSettings {
+  /** For the first message of a stream, and for bucket digests. Default 10 s: a node has them at hand. */
+  readonly helloTimeoutMs: number;
+  /** Repairs that travel at once. Default 32: each is at most a few messages of 256 KiB in memory. */
+  readonly repairs: number;
+  /** Longest time for which one repair keeps its place. Default 10 s: a healthy link carries 10 MB in less. */
+  readonly repairLeaseMs: number;
+  /** First and longest back-off after a refusal without a named entry. Default 1 s and 60 s. */
+  readonly retryBaseMs: number;
+  readonly retryMaxMs: number;
+  /** A node gone for longer is not waited for any more. Default 1 h: longer than a reboot, shorter than a night. */
+  readonly forgetAfterMs: number;
+  /** Sessions written to before others get their turn at the event loop. Default 256: about 5 ms. */
+  readonly fanOutSlice: number;
+}
+
+export const defaultFleetSettings: FleetSettings = {
+  helloTimeoutMs: 10_000,
+  repairs: 32,
+  repairLeaseMs: 10_000,
+  retryBaseMs: 1000,
+  retryMaxMs: 60_000,
+  forgetAfterMs: 3_600_000,
+  fanOutSlice: 256,
+};
+
+/** Reconnects that this controller wants a second at most: about half of what it can plan. */
+const reconnectsPerSecond = 1000;
+
+/** All streams of a controller. */
+export class Fleet {
+  readonly #options: FleetOptions;
+  readonly #settings: FleetSettings;
+  readonly #context: SessionContext;
+  readonly #repairs: Repairs;
+  readonly #sessions = new Set<Session>();
+  readonly #byName = new Map<NodeName, Admitted>();
+  readonly #leaving = new Map<NodeName, Cancel>();
+  #isOpen = false;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    this.#settings = { ...defaultFleetSettings, ...options.settings };
+    const { cluster, history, book, clock, logger, release, random = Math.random } = options;
+    this.#repairs = new Repairs(cluster);
+    this.#context = {
+      views: cluster,
+      history,
+      book,
+      deltas: new Deltas(history),
+      repairs: this.#repairs,
+      gate: new Gate({ width: this.#settings.repairs, leaseMs: this.#settings.repairLeaseMs, clock }),
+      clock,
+      random,
+      logger,
+      settings: {
+        release,
+        reconnectSpreadMs: () => Math.ceil((1000 * book.size) / reconnectsPerSecond),
+        helloTimeoutMs: this.#settings.helloTimeoutMs,
+        retryBaseMs: this.#settings.retryBaseMs,
+        retryMaxMs: this.#settings.retryMaxMs,
+      },
+      isOpen: () => this.#isOpen,
+      admit: (session, name, zone) => this.#admit(session, name, zone),
+      left: (session) => this.#left(session),
+    };
+  }
+
+  get streams(): number {
+    return this.#sessions.size;
+  }
+
+  accept(link: Link): Session {
+    const session = new Session(link, this.#context);
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** Every source is in sync and the first version is committed: nodes that wait get their plan. */
+  open(): void {
+    this.#isOpen = true;
+    for (const session of this.#sessions) if (session.isWaitingForInputs) session.pump();
+  }
+
+  /** Hands a new version to everyone that it concerns and that has no frame unanswered. Resolves when all is written. */
+  async committed(commit: Commit): Promise<void> {
+    const concerned = this.#options.book.committed(commit);
+    this.#repairs.committed(commit.batch);
+    this.inputsAdvanced();
+    for (let i = 0; i < concerned.length; i += this.#settings.fanOutSlice) {
+      if (i > 0) await nextTurn();
+      for (const { name } of concerned.slice(i, i + this.#settings.fanOutSlice)) this.#byName.get(name)?.pump();
+    }
+  }
+
+  /** More input was read: nodes that this controller lagged behind may be served. */
+  inputsAdvanced(): void {
+    for (const session of this.#byName.values()) if (session.isWaitingForInputs) session.pump();
+  }
+
+  /** Asks every node to go elsewhere and ends its stream. */
+  close(reason: string): void {
+    this.#isOpen = false;
+    for (const session of this.#sessions) session.move('', reason);
+    for (const stop of this.#leaving.values()) stop();
+    this.#leaving.clear();
+  }
+
+  #admit(session: Admitted, name: NodeName, zone: string): void {
+    const older = this.#byName.get(name);
+    this.#byName.set(name, session);
+    older?.abort(new StreamError('replaced', `node ${name} opened a newer stream`));
+    this.#leaving.get(name)?.();
+    this.#leaving.delete(name);
+    this.#options.cluster.registerNode(name, zone);
+  }
+
+  #left(session: Admitted): void {
+    this.#sessions.delete(session as Session);
+    const { record } = session;
+    if (!record || this.#byName.get(record.name) !== session) return;
+    this.#byName.delete(record.name);
+    const { book, clock, logger } = this.#options;
+    book.disconnected(record, clock.nowUs());
+    logger.info({ node: record.name }, 'node left');
+    const forget = () => this.#forget(record);
+    if (this.#isOpen) this.#leaving.set(record.name, clock.after(this.#settings.forgetAfterMs, forget));
+  }
+
+  #forget(record: NodeRecord): void {
+    this.#leaving.delete(record.name);
+    this.#options.book.forget(record);
+    this.#options.logger.info({ node: record.name }, 'node forgotten');
+  }
+}
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -1,0 +1,68 @@
+import type { NodeName } from '@octoplane/model/keys.ts';
+import type { Logger } from 'pino';
+import type { NodeBook } from '../acks/node-book.ts';
+import type { NodeRecord } from '../acks/node-record.ts';
+import type { Clock } from '../clock.ts';
+import type { Views } from '../compute/batch.ts';
+import type { History } from '../history/history.ts';
+import type { Deltas } from './deltas.ts';
+import type { Gate } from './gate.ts';
+import type { Repairs } from './repairs.ts';
+import type { StreamError } from './stream-error.ts';
+
+/** What a session needs of its transport. */
+export interface Link {
+  /** Who is at the other end, for people. */
+  readonly peer: string;
+  /** May the peer speak for this node? */
+  mayBe(name: NodeName): boolean;
+  /** False: the peer reads slowly, and `drained` is called when it has caught up. */
+  write(message: Buffer): boolean;
+  /** Null: a plain end. */
+  end(error: StreamError | null): void;
+}
+
+export interface SessionSettings {
+  readonly release: string;
+  /** Plan.reconnect_spread_ms for as many nodes as there are. */
+  reconnectSpreadMs(): number;
+  readonly helloTimeoutMs: number;
+  readonly retryBaseMs: number;
+  readonly retryMaxMs: number;
+}
+
+/** What all sessions share. */
+export interface SessionContext {
+  readonly views: Views;
+  readonly history: History;
+  readonly book: NodeBook;
+  readonly deltas: Deltas;
+  readonly repairs: Repairs;
+  readonly gate: Gate;
+  readonly clock: Clock;
+  /** In [0, 1): spreads retries. */
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly settings: SessionSettings;
+  /** Makes the node known to compute, and ends an older stream of the same name. */
+  admit(session: Admitted, name: NodeName, zone: string): void;
+  /** False: no source has been read in full yet, and nothing may be served. */
+  isOpen(): boolean;
+  left(session: Admitted): void;
+}
+
+/** A session as those see it who keep them. */
+export interface Admitted {
+  readonly record: NodeRecord | null;
+  readonly isWaitingForInputs: boolean;
+  pump(): void;
+  abort(error: StreamError): void;
+  move(to: string, reason: string): void;
+}
+
+/** What is known of the rule set that the node holds. */
+export type Base =
+  | { readonly t: 'nothing' }
+  | { readonly t: 'version'; readonly sequence: number }
+  | { readonly t: 'buckets'; readonly digests: Buffer }
+  | { readonly t: 'unknown' };

@@ -1,0 +1,408 @@
+import { digestFromBytes, formatDigest } from '@octoplane/model/digest.ts';
+import { type Ack, type Hello, type Nack, Nack_Reason, Plan_Kind } from '@octoplane/model/gen/octoplane/v1/stream.ts';
+import { nodeName, type ServicePortKey } from '@octoplane/model/keys.ts';
+import type { NodeRecord } from '../acks/node-record.ts';
+import type { Cancel } from '../clock.ts';
+import type { InputRevision } from '../compute/batch.ts';
+import { laggingInput } from '../history/conflate.ts';
+import type { Release } from './gate.ts';
+import { type HeldBackEntries, heldEntry, nothingHeldBack, viewEntry } from './held-back.ts';
+import { decodeRequest, encodeMove, encodePlan } from './messages.ts';
+import { type NextFrame, nextFrame } from './next-frame.ts';
+import type { Base, Link, SessionContext } from './session-context.ts';
+import { StreamError } from './stream-error.ts';
+
+type State =
+  | { readonly t: 'awaiting-hello'; readonly stop: Cancel }
+  /** Nothing is in sync yet, or this controller lags behind what the node has programmed. */
+  | { readonly t: 'awaiting-inputs'; readonly hello: Hello | null; readonly lag: () => string | null }
+  | { readonly t: 'awaiting-buckets'; readonly stop: Cancel }
+  | { readonly t: 'awaiting-turn'; readonly leave: Cancel }
+  | { readonly t: 'sending'; readonly frame: NextFrame; readonly next: number; readonly release: Release }
+  | { readonly t: 'in-flight'; readonly frame: NextFrame; readonly release: Release | null }
+  | { readonly t: 'backing-off'; readonly stop: Cancel }
+  | { readonly t: 'idle' }
+  | { readonly t: 'ended' };
+
+/**
+ * One stream: the controller's side of stream.proto, without the transport.
+ *
+ *   1. At most one frame is unanswered. Everything committed meanwhile is one frame later.
+ *   2. What is kept per node is a base, a state and the entries it refused: no queue.
+ *   3. A node is sent nothing while it holds what it should.
+ */
+export class Session {
+  readonly #link: Link;
+  readonly #context: SessionContext;
+  #state: State;
+  #record: NodeRecord | null = null;
+  #base: Base = { t: 'unknown' };
+  #heldBack: HeldBackEntries = nothingHeldBack;
+  #failures = 0;
+
+  constructor(link: Link, context: SessionContext) {
+    this.#link = link;
+    this.#context = context;
+    const { clock, settings } = context;
+    const tooLate = () => this.#end(new StreamError('silent', `no Hello within ${settings.helloTimeoutMs} ms`));
+    this.#state = { t: 'awaiting-hello', stop: clock.after(settings.helloTimeoutMs, tooLate) };
+  }
+
+  get record(): NodeRecord | null {
+    return this.#record;
+  }
+
+  get isWaitingForInputs(): boolean {
+    return this.#state.t === 'awaiting-inputs';
+  }
+
+  received(bytes: Buffer): void {
+    if (this.#state.t === 'ended') return;
+    try {
+      const request = decodeRequest(bytes);
+      if (request.$case === 'hello') this.#hello(request.value);
+      else if (request.$case === 'bucketDigests') this.#bucketDigests(request.value.digests);
+      else if (request.$case === 'ack') this.#ack(request.value);
+      else this.#nack(request.value);
+    } catch (error) {
+      this.#end(
+        error instanceof StreamError
+          ? error
+          : new StreamError('internal', 'the controller failed to handle a message', { cause: error }),
+      );
+    }
+  }
+
+  /** There is something new, or the controller came in sync. Costs nothing where nothing is owed. */
+  pump(): void {
+    if (this.#state.t === 'awaiting-inputs') this.#resume(this.#state);
+    else if (this.#state.t === 'idle') this.#next();
+  }
+
+  /** The peer has read what was written. */
+  drained(): void {
+    if (this.#state.t === 'sending') this.#sendParts(this.#state);
+    else if (this.#state.t === 'in-flight') this.#state.release?.();
+  }
+
+  /** The transport is gone. */
+  closed(): void {
+    if (this.#state.t !== 'ended') this.#leave();
+  }
+
+  /** Somebody else took the name, or the controller refuses to go on. */
+  abort(error: StreamError): void {
+    this.#end(error);
+  }
+
+  /** Asks the node to go elsewhere, and ends. */
+  move(to: string, reason: string): void {
+    if (this.#state.t === 'ended') return;
+    this.#link.write(encodeMove(to, reason));
+    this.#end(null);
+  }
+
+  #hello(hello: Hello): void {
+    const { book, clock, history, logger } = this.#context;
+    if (this.#state.t !== 'awaiting-hello') throw new StreamError('out-of-sequence', 'a second Hello on one stream');
+    this.#state.stop();
+    const name = nodeName(hello.nodeName);
+    if (!this.#link.mayBe(name))
+      throw new StreamError('denied', `the certificate of ${this.#link.peer} does not name node ${name}`);
+    this.#context.admit(this, name, hello.zone);
+    this.#record = book.connected(
+      name,
+      {
+        zone: hello.zone,
+        driver: hello.driver,
+        release: hello.release,
+        peer: this.#link.peer,
+        held: hello.held ?? null,
+        digest: digestFromBytes(hello.digest),
+      },
+      clock.nowUs(),
+    );
+    logger.debug({ node: name, held: hello.held, driver: hello.driver }, 'hello');
+    this.#state = { t: 'awaiting-inputs', hello, lag: () => lagInWords(history.inputs, hello.inputs) };
+    this.pump();
+  }
+
+  #resume({ hello, lag }: State & { t: 'awaiting-inputs' }): void {
+    const { book, logger } = this.#context;
+    const record = this.#known();
+    if (!this.#context.isOpen()) return;
+    const words = lag();
+    if (words === null) {
+      if (hello) this.#plan(hello);
+      else this.#next();
+    } else if (record.lastError !== words) {
+      logger.warn({ node: record.name, lag: words }, 'this controller lags behind the node: waiting');
+      book.failed(record, words);
+    }
+  }
+
+  #plan(hello: Hello): void {
+    const { views, history, deltas, book, clock, logger } = this.#context;
+    const record = this.#known();
+    const held = digestFromBytes(hello.digest);
+    const digest = views.viewDigest(record.name);
+    const plan = (kind: Plan_Kind) => {
+      logger.info(
+        { node: record.name, plan: kindNames[kind], held: hello.held?.sequence, peer: this.#link.peer },
+        'node joined',
+      );
+      this.#sendPlan(kind);
+    };
+    if (held === null) {
+      plan(Plan_Kind.SNAPSHOT);
+      this.#base = { t: 'nothing' };
+    } else if (held === digest) {
+      plan(Plan_Kind.UP_TO_DATE);
+      this.#base = { t: 'version', sequence: history.head };
+      book.programmed(
+        record,
+        { sequence: history.head, digest, durations: undefined, heldBack: nothingHeldBack },
+        clock.nowUs(),
+      );
+    } else {
+      const { epoch, sequence } = hello.held ?? { epoch: 0, sequence: 0 };
+      const delta = epoch === history.epoch ? deltas.forNode(record.name, views.classOf(record.name), sequence) : null;
+      if (delta && BigInt.asUintN(64, held + delta.difference) === digest) {
+        plan(Plan_Kind.DELTA);
+        this.#base = { t: 'version', sequence };
+      } else {
+        plan(Plan_Kind.BUCKET_REPAIR);
+        return;
+      }
+    }
+    this.#next();
+  }
+
+  /** Sends what the node is owed, if anything. */
+  #next(): void {
+    const { gate, history, book, clock } = this.#context;
+    const record = this.#known();
+    this.#state = { t: 'idle' };
+    if (this.#base.t === 'version' && record.owes === null && record.programmed > 0) return;
+    if (this.#base.t === 'unknown') {
+      this.#sendPlan(Plan_Kind.BUCKET_REPAIR);
+      return;
+    }
+    if (this.#base.t !== 'version') {
+      let entered = false;
+      const leave = gate.enter((release) => {
+        entered = true;
+        this.#send(this.#frame(), release);
+      });
+      if (!entered) this.#state = { t: 'awaiting-turn', leave };
+      return;
+    }
+    const frame = this.#frame();
+    if (frame === null) {
+      this.#base = { t: 'unknown' };
+      this.#sendPlan(Plan_Kind.BUCKET_REPAIR);
+    } else if (frame.changes?.size === 0) {
+      // What was committed cancels out, or is held back: the node has this version already, under its older name. The base
+      // stays, and what is held back stays with it, because the next delta starts there.
+      const { digest, heldBack } = frame;
+      book.programmed(record, { sequence: history.head, digest, durations: record.durations, heldBack }, clock.nowUs());
+    } else {
+      this.#send(frame, null);
+    }
+  }
+
+  #frame(): NextFrame | null {
+    return nextFrame(this.#context, this.#known().name, this.#base, this.#heldBack);
+  }
+
+  #send(frame: NextFrame | null, release: Release | null): void {
+    if (frame === null) throw new TypeError('a repair can always be made');
+    this.#heldBack = frame.heldBack;
+    this.#sendParts({ t: 'sending', frame, next: 0, release: release ?? noRelease });
+  }
+
+  #sendParts({ frame, next, release }: State & { t: 'sending' }): void {
+    let writable = true;
+    let i = next;
+    for (; i < frame.messages.length && (writable || i === 0); i++) {
+      const message = frame.messages[i];
+      if (message) writable = this.#write(message);
+    }
+    if (i < frame.messages.length) {
+      this.#state = { t: 'sending', frame, next: i, release };
+      return;
+    }
+    if (writable) release();
+    this.#state = { t: 'in-flight', frame: { ...frame, messages: [] }, release: writable ? null : release };
+  }
+
+  #sendPlan(kind: Plan_Kind): void {
+    const { views, history, settings, clock } = this.#context;
+    const { name } = this.#known();
+    this.#write(
+      encodePlan({
+        kind,
+        head: history.headVersion,
+        nodeClass: views.classOf(name),
+        reconnectSpreadMs: settings.reconnectSpreadMs(),
+        inputs: kind === Plan_Kind.UP_TO_DATE ? history.inputs : [],
+        release: settings.release,
+      }),
+    );
+    if (kind !== Plan_Kind.BUCKET_REPAIR) return;
+    const tooLate = () => this.#end(new StreamError('silent', 'no BucketDigests after a Plan of BUCKET_REPAIR'));
+    this.#state = { t: 'awaiting-buckets', stop: clock.after(settings.helloTimeoutMs, tooLate) };
+  }
+
+  #bucketDigests(digests: Buffer): void {
+    if (this.#state.t !== 'awaiting-buckets')
+      throw new StreamError('out-of-sequence', 'BucketDigests were not asked for');
+    this.#state.stop();
+    this.#base = { t: 'buckets', digests };
+    this.#next();
+  }
+
+  #ack(ack: Ack): void {
+    const { history, book, clock, logger } = this.#context;
+    const record = this.#record;
+    if (!record) throw new StreamError('out-of-sequence', 'an Ack before the Hello');
+    const frame = this.#state.t === 'in-flight' ? this.#state.frame : null;
+    const sent = frame?.to ?? (this.#base.t === 'version' ? this.#base.sequence : 0);
+    if (ack.epoch !== history.epoch)
+      throw new StreamError('out-of-sequence', `an Ack of epoch ${ack.epoch}, this is ${history.epoch}`);
+    if (Math.max(ack.received, ack.validated, ack.programmed) > sent)
+      throw new StreamError('out-of-sequence', `an Ack of what was never sent: ${ack.programmed}, sent ${sent}`);
+    if (!frame || ack.programmed < frame.to) return;
+    const digest = digestFromBytes(ack.digest);
+    this.#releaseGate();
+    if (digest !== frame.digest) {
+      logger.warn(
+        { node: record.name, version: frame.to, digest: digest === null ? null : formatDigest(digest) },
+        'acknowledged another digest than was sent: repairing',
+      );
+      this.#retryFrom({ t: 'unknown' }, `acknowledged ${frame.to} with a digest that is not its own`);
+      return;
+    }
+    this.#failures = 0;
+    this.#base = { t: 'version', sequence: frame.to };
+    book.programmed(
+      record,
+      { sequence: frame.to, digest, durations: ack.durations, heldBack: this.#heldBack },
+      clock.nowUs(),
+    );
+    this.#next();
+  }
+
+  #nack(nack: Nack): void {
+    const { history, book, logger } = this.#context;
+    const record = this.#record;
+    if (!record || this.#state.t !== 'in-flight') throw new StreamError('out-of-sequence', 'a Nack of nothing');
+    const { frame } = this.#state;
+    if (nack.refused?.epoch !== history.epoch || nack.refused.sequence !== frame.to)
+      throw new StreamError('out-of-sequence', `a Nack of ${nack.refused?.sequence}, ${frame.to} is unanswered`);
+    this.#releaseGate();
+    const reason = reasonNames[nack.reason] ?? 'UNRECOGNIZED';
+    const newlyRefused = this.#holdBack(nack, frame);
+    logger.warn(
+      { node: record.name, version: frame.to, reason, entries: newlyRefused, message: nack.message },
+      'node refused a version',
+    );
+    if (newlyRefused.length > 0) {
+      this.#next();
+      return;
+    }
+    const words = `refused version ${frame.to}: ${reason} ${nack.message}`.trim();
+    if (nack.reason === Nack_Reason.STALE_INPUT) {
+      book.failed(record, words);
+      const refused = history.inputs;
+      this.#state = { t: 'awaiting-inputs', hello: null, lag: () => (history.inputs === refused ? words : null) };
+      return;
+    }
+    const isBaseWrong = nack.reason === Nack_Reason.WRONG_BASE || nack.reason === Nack_Reason.DIGEST_MISMATCH;
+    this.#retryFrom(isBaseWrong ? { t: 'unknown' } : this.#base, words);
+  }
+
+  /** At once the first time that a base turns out wrong, otherwise with back-off. */
+  #retryFrom(base: Base, why: string): void {
+    const { clock, settings, random, book } = this.#context;
+    const wasRepair = this.#base.t !== 'version';
+    this.#base = base;
+    book.failed(this.#known(), why);
+    if (base.t === 'unknown' && !wasRepair && this.#failures === 0) {
+      this.#failures++;
+      this.#next();
+      return;
+    }
+    const limit = Math.min(settings.retryMaxMs, settings.retryBaseMs * 2 ** this.#failures++);
+    const delayMs = limit * (0.5 + random() / 2);
+    this.#state = { t: 'backing-off', stop: clock.after(delayMs, () => this.#next()) };
+  }
+
+  /** Entries that the node named, of those that the frame carried and that are not held back yet. */
+  #holdBack(nack: Nack, frame: NextFrame): ServicePortKey[] {
+    const { book, views } = this.#context;
+    const record = this.#known();
+    const heldBack = new Map(frame.heldBack);
+    const named: ServicePortKey[] = [];
+    for (const refused of nack.entries) {
+      const key = refused.key as ServicePortKey;
+      if (heldBack.has(key)) continue;
+      const change = frame.changes?.get(key);
+      if (frame.changes ? !change : viewEntry(views, record.name, key) === null) continue;
+      heldBack.set(key, { entry: change ? change.before : heldEntry(refused), refusedAt: frame.to });
+      book.refused(record, key, refused.reason, refused.message || nack.message);
+      named.push(key);
+    }
+    this.#heldBack = heldBack;
+    return named;
+  }
+
+  #write(message: Buffer): boolean {
+    const record = this.#known();
+    record.sentBytes += message.length;
+    return this.#link.write(message);
+  }
+
+  #known(): NodeRecord {
+    if (!this.#record) throw new TypeError('a session without a Hello has no node');
+    return this.#record;
+  }
+
+  #releaseGate(): void {
+    if (this.#state.t === 'in-flight') this.#state.release?.();
+  }
+
+  #end(error: StreamError | null): void {
+    if (this.#state.t === 'ended') return;
+    if (error)
+      this.#context.logger.warn(
+        { node: this.#record?.name, peer: this.#link.peer, code: error.code, err: error },
+        'ending a stream',
+      );
+    this.#leave();
+    this.#link.end(error);
+  }
+
+  #leave(): void {
+    const state = this.#state;
+    this.#state = { t: 'ended' };
+    if ('stop' in state) state.stop();
+    if ('leave' in state) state.leave();
+    if ('release' in state) state.release?.();
+    this.#context.left(this);
+  }
+}
+
+const noRelease: Release = () => undefined;
+
+const kindNames: Record<number, string> = Object.fromEntries(
+  Object.entries(Plan_Kind).map(([name, kind]) => [kind, name]),
+);
+const reasonNames: Record<number, string> = Object.fromEntries(
+  Object.entries(Nack_Reason).map(([name, reason]) => [reason, name]),
+);
+
+function lagInWords(ours: readonly InputRevision[], theirs: readonly InputRevision[]): string | null {
+  const lag = laggingInput(ours, theirs);
+  return lag && `this controller has read ${lag.source} up to ${lag.ours}, the node has programmed ${lag.theirs}`;
+}
