@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+#ifndef OCTOPLANE_CONSTS_H
+#define OCTOPLANE_CONSTS_H
+
+/* Sizes of the maps. These are the defaults: the loader may set others before the maps are made. */
+#ifndef MAX_FRONTENDS
+#define MAX_FRONTENDS 262144
+#endif
+#ifndef MAX_BACKENDS
+#define MAX_BACKENDS 524288
+#endif
+#ifndef MAX_SERVICES
+#define MAX_SERVICES 65536
+#endif
+#ifndef MAX_ADDRESSES
+#define MAX_ADDRESSES 262144
+#endif
+#ifndef MAX_RANGES
+#define MAX_RANGES 65536
+#endif
+#ifndef MAX_AFFINITIES
+#define MAX_AFFINITIES 131072
+#endif
+#ifndef MAX_UDP_REPLIES
+#define MAX_UDP_REPLIES 65536
+#endif
+
+/* Longest key of a service port that is kept: 63 + 1 + 63 + 1 + 5 + 1 + 4, rounded up. */
+#define SERVICE_KEY_BYTES 160
+
+/* Most endpoints of one family that a search through a set visits. */
+#define MAX_SET 65535
+
+/* frontend.kinds: what a service port calls this address; one address may be several things. */
+#define KIND_CLUSTER_IP 1
+#define KIND_EXTERNAL_IP 2
+#define KIND_LOAD_BALANCER 4
+#define KIND_NODE_PORT 8
+
+/* frontend.flags */
+/* No endpoint for clients on the node: drop in silence, because others have one (P12, P13); otherwise refuse (P14). */
+#define FRONTEND_DROP_INSIDE 1
+/* The same for packets from outside. */
+#define FRONTEND_DROP_OUTSIDE 2
+/* Packets from outside take an address of the node as their source (P11). */
+#define FRONTEND_MASQUERADE 4
+/* Clients must be within the service's source ranges (P23). */
+#define FRONTEND_RANGES 8
+
+/* backend.flags: endpointFlags of the rule set, as they are. */
+#define BACKEND_CLUSTER 1
+#define BACKEND_LOCAL 2
+#define BACKEND_TERMINATING 4
+#define BACKEND_DRAINING 8
+
+/* address_roles.roles */
+/* A local address where node ports answer. */
+#define ROLE_NODE 1
+/* The same, for sockets of the node's own namespace only: 127.0.0.1 and ::1 of a pod are the pod's. */
+#define ROLE_LOOPBACK 2
+/* A cluster IP: no port but those of its service exists on it. */
+#define ROLE_CLUSTER_IP 4
+/* Any other address of a frontend. */
+#define ROLE_EXTERNAL 8
+/* Endpoints whose answers to outside clients leave with the service's address. */
+#define ROLE_LOCAL_BACKEND 16
+
+/* address_roles.echo: what a ping meets. */
+#define ECHO_PASS 0
+#define ECHO_REPLY 1
+#define ECHO_REJECT 2
+#define ECHO_DROP 3
+
+/* From Linux headers that do not go together with the bpf target. */
+#define ECONNREFUSED 111
+#define EADDRINUSE 98
+
+#endif

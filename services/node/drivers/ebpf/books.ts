@@ -1,0 +1,34 @@
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import type { Entry } from '@octoplane/model/rule-set.ts';
+import type { IcmpMode } from '../driver.ts';
+import { AddressBook } from './addresses.ts';
+import type { Capacity } from './capacity.ts';
+import { type Block, Slots } from './slots.ts';
+
+/** What lies where in the maps. Built by reading them (read.ts), kept up to date by render.ts. */
+export interface Books {
+  readonly services: Map<ServicePortKey, Held>;
+  /** By frontendId. */
+  readonly owners: Map<string, ServicePortKey>;
+  readonly addresses: AddressBook;
+  readonly slots: Slots;
+  nextId: number;
+  ranges: number;
+}
+
+export interface Held {
+  /** Never given to another service port, so that affinities and flows of a removed one mean nothing to the next. */
+  readonly id: number;
+  /** Of the set in the array of backends. */
+  readonly start: number;
+  readonly entry: Entry;
+}
+
+export const emptyBooks = (capacity: Capacity, icmp: IcmpMode, taken: Iterable<Block> = []): Books => ({
+  services: new Map(),
+  owners: new Map(),
+  addresses: new AddressBook(icmp),
+  slots: new Slots(capacity.backends, taken),
+  nextId: 1,
+  ranges: 0,
+});

@@ -1,0 +1,253 @@
+import type { FSWatcher } from 'node:fs';
+import { watch } from 'node:fs';
+import type { EntryChange } from '@octoplane/model/delta.ts';
+import { parseServicePortKey } from '@octoplane/model/keys.ts';
+import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
+import { type Driver, DriverError, type DriverOptions, type Mismatch, type Refusal } from '../driver.ts';
+import type { Books } from './books.ts';
+import { type Capacity, refusals } from './capacity.ts';
+import { Grace } from './grace.ts';
+import { asDriverError } from './kernel-error.ts';
+import { adoptCapacity, type KernelMaps, openMaps, sizesByMap } from './kernel-maps.ts';
+import { configBytes, writeAddress } from './layout.ts';
+import type { Link } from './links.ts';
+import { nodePortRoles, primaryAddresses, readDevices } from './node-addresses.ts';
+import { LoadedObject, objectPath } from './object.ts';
+import { makePinDirectories, type Pins, pinsUnder, removeAllPins, removeOtherLayouts } from './pins.ts';
+import { type Reading, readAll } from './read.ts';
+import { mismatches } from './read-back.ts';
+import { render } from './render.ts';
+import { netnsCookie, socketLinks } from './sockets.ts';
+import { addressElements, endpointKeys, write } from './write.ts';
+
+/**
+ * Services by eBPF. Sockets of the node's cgroup are connected to a backend in place of the service, so nothing is left to
+ * do on the packet path; the maps are pinned and the programs linked under bpffs, where the next daemon finds them.
+ */
+export class EbpfDriver implements Driver {
+  readonly name = 'ebpf';
+  readonly #options: DriverOptions;
+  readonly #capacity: Capacity;
+  readonly #pins: Pins;
+  readonly #objects: readonly LoadedObject[];
+  readonly #maps: KernelMaps;
+  readonly #grace: Grace;
+  readonly #links: readonly Link[];
+  #books: Books;
+  #strays: Reading['strays'];
+  /** Our own work on the pins, which `watch` must not report. */
+  #working = false;
+
+  private constructor(parts: Parts) {
+    this.#options = parts.options;
+    this.#capacity = parts.capacity;
+    this.#pins = parts.pins;
+    this.#objects = parts.objects;
+    this.#maps = parts.maps;
+    this.#grace = new Grace(parts.maps.graceFd);
+    this.#links = parts.links;
+    const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
+    this.#books = books;
+    this.#strays = strays;
+  }
+
+  /** Loads the programs and takes over pinned maps; attaches nothing. */
+  static open(options: DriverOptions, wanted: Capacity): EbpfDriver {
+    const pins = pinsUnder(options.bpfFsPath);
+    const objects: LoadedObject[] = [];
+    try {
+      makePinDirectories(pins);
+      const capacity = adoptCapacity(wanted, pins.maps);
+      const sockets = LoadedObject.load(objectPath('sockets'), pins.maps, sizesByMap(capacity));
+      objects.push(sockets);
+      const maps = openMaps(sockets, capacity);
+      const links = socketLinks(sockets, pins.links, options.cgroupPath);
+      return new EbpfDriver({ options, capacity, pins, objects, maps, links });
+    } catch (error) {
+      for (const object of objects) object.close();
+      throw asDriverError(error, false);
+    }
+  }
+
+  visible(entry: Entry): Entry | null {
+    if (parseServicePortKey(entry.key)?.protocol === 'SCTP') return null;
+    if (entry.spec.healthCheckNodePort === 0) return entry;
+    return { ...entry, spec: { ...entry.spec, healthCheckNodePort: 0 } };
+  }
+
+  check(changes: readonly EntryChange[]): readonly Refusal[] {
+    return refusals(changes, this.#books, this.#capacity);
+  }
+
+  async apply(changes: readonly EntryChange[]): Promise<void> {
+    const refused = this.check(changes);
+    if (refused.length > 0)
+      throw new DriverError(refused.map(({ key, message }) => `${key}: ${message}`).join('; '), { refusals: refused });
+    try {
+      const writes = render(
+        changes.map((change) => this.#visibleChange(change)),
+        this.#books,
+      );
+      write(writes, this.#maps);
+      this.#grace.release(writes.garbage, this.#books.slots);
+    } catch (error) {
+      throw asDriverError(error, true);
+    }
+  }
+
+  async readBack(changes: readonly EntryChange[]): Promise<readonly Mismatch[]> {
+    return mismatches(
+      changes.map((change) => this.#visibleChange(change)),
+      this.#books,
+      this.#maps,
+    );
+  }
+
+  async dump(): Promise<RuleSet> {
+    try {
+      const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
+      this.#books = books;
+      this.#strays = strays;
+    } catch (error) {
+      throw asDriverError(error, false);
+    }
+    return new Map(Array.from(this.#books.services, ([key, { entry }]) => [key, entry]));
+  }
+
+  async prune(wanted: RuleSet): Promise<number> {
+    this.#working = true;
+    try {
+      return this.#removeUnwanted(wanted) + this.#putConfig() + this.#putAddresses() + this.#putLinks();
+    } catch (error) {
+      throw asDriverError(error, true);
+    } finally {
+      this.#working = false;
+    }
+  }
+
+  async cleanup(): Promise<void> {
+    this.#working = true;
+    try {
+      for (const link of this.#links) link.close();
+      removeAllPins(this.#pins);
+    } catch (error) {
+      throw asDriverError(error, true);
+    }
+  }
+
+  /** bpffs tells of pins that are removed, by which attachments end when the daemon does. */
+  watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
+    const watchers: FSWatcher[] = [this.#pins.links, this.#pins.maps].map((path) =>
+      watch(path, { signal }, (_event, name) => {
+        if (!this.#working) onDisturbed(`${path}/${name ?? ''} was changed`);
+      }),
+    );
+    for (const watcher of watchers)
+      watcher.on('error', (error) => this.#options.logger.warn({ error }, 'pins are no longer watched'));
+  }
+
+  gauges(): Readonly<Record<string, number>> {
+    return {
+      ebpf_frontends: this.#books.owners.size,
+      ebpf_frontends_max: this.#capacity.frontends,
+      ebpf_services: this.#books.services.size,
+      ebpf_services_max: this.#capacity.services,
+      ebpf_backend_slots: this.#books.slots.used,
+      ebpf_backend_slots_max: this.#capacity.backends,
+      ebpf_addresses: this.#books.addresses.size,
+      ebpf_addresses_max: this.#capacity.addresses,
+      ebpf_source_ranges: this.#books.ranges,
+      ebpf_source_ranges_max: this.#capacity.ranges,
+      ebpf_sets_in_grace: this.#grace.waiting,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.#grace.close();
+    for (const link of this.#links) link.close();
+    this.#maps.backends.close();
+    for (const object of this.#objects) object.close();
+  }
+
+  #visibleChange({ key, before, after }: EntryChange): EntryChange {
+    return { key, before, after: after && this.visible(after) };
+  }
+
+  #removeUnwanted(wanted: RuleSet): number {
+    const unwanted = [...this.#books.services.keys()].filter((key) => !wanted.has(key));
+    const { frontends, services } = this.#strays;
+    const orphans = frontends.filter(({ ip, port, protocol }) => !this.#books.owners.has(`${ip}|${port}|${protocol}`));
+    const writes = render(
+      unwanted.map((key) => ({ key, before: this.#books.services.get(key)?.entry ?? null, after: null })),
+      this.#books,
+    );
+    write(writes, this.#maps);
+    this.#grace.release(writes.garbage, this.#books.slots);
+    this.#maps.frontends.remove(endpointKeys(orphans));
+    const ids = Buffer.alloc(services.length * 4);
+    for (const [i, id] of services.entries()) ids.writeUInt32LE(id, i * 4);
+    this.#maps.services.remove(ids);
+    this.#strays = { frontends: [], services: [] };
+    return unwanted.length + orphans.length + services.length;
+  }
+
+  /** Whose namespace the node's is, and what it is called: facts that change with the daemon's place, not with services. */
+  #putConfig(): number {
+    const wanted = this.#maps.config.elements(1);
+    wanted.values.writeBigUInt64LE(netnsCookie());
+    for (const ip of primaryAddresses(readDevices(), this.#options.nodeAddresses))
+      writeAddress(wanted.values, ip.includes(':') ? 24 : 8, ip);
+    const current = Buffer.alloc(configBytes);
+    this.#maps.config.read(wanted.keys, current);
+    if (current.equals(wanted.values)) return 0;
+    this.#maps.config.write(wanted);
+    return 1;
+  }
+
+  /** Compares the whole map, because the addresses of the node come and go without us. */
+  #putAddresses(): number {
+    const devices = readDevices();
+    const primary = primaryAddresses(devices, this.#options.nodeAddresses);
+    const book = this.#books.addresses;
+    book.setNode(nodePortRoles(devices, this.#options.nodePortAddresses, primary));
+    book.takeChanged();
+    const wanted = new Map<string, number>();
+    const all = [...book.all()].map((ip) => ({ ip, value: book.value(ip) })).filter(hasValue);
+    const elements = addressElements(all, this.#maps);
+    for (let i = 0; i < all.length; i++) wanted.set(elements.keys.toString('latin1', i * 16, i * 16 + 16), i);
+    const unwanted: Buffer[] = [];
+    for (const { keys, values, count } of this.#maps.addresses.chunks())
+      for (let i = 0; i < count; i++) {
+        const key = keys.toString('latin1', i * 16, i * 16 + 16);
+        const at = wanted.get(key);
+        if (at === undefined) unwanted.push(Buffer.from(key, 'latin1'));
+        else if (elements.values.readUInt32LE(at * 4) === values.readUInt32LE(i * 4)) wanted.delete(key);
+      }
+    const missing = this.#maps.addresses.elements(wanted.size);
+    for (const [i, at] of [...wanted.values()].entries()) {
+      elements.keys.copy(missing.keys, i * 16, at * 16, at * 16 + 16);
+      elements.values.copy(missing.values, i * 4, at * 4, at * 4 + 4);
+    }
+    this.#maps.addresses.write(missing);
+    this.#maps.addresses.remove(Buffer.concat(unwanted));
+    return missing.count + unwanted.length;
+  }
+
+  #putLinks(): number {
+    let put = 0;
+    for (const link of this.#links) if (link.ensure()) put++;
+    return put + removeOtherLayouts(this.#pins);
+  }
+}
+
+interface Parts {
+  readonly options: DriverOptions;
+  readonly capacity: Capacity;
+  readonly pins: Pins;
+  readonly objects: readonly LoadedObject[];
+  readonly maps: KernelMaps;
+  readonly links: readonly Link[];
+}
+
+const hasValue = <T extends { value: unknown }>(item: T): item is T & { value: NonNullable<T['value']> } =>
+  item.value !== null;

@@ -1,0 +1,116 @@
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { checked, errnos } from './kernel-error.ts';
+import { libbpf } from './libbpf.ts';
+import { unpin } from './pins.ts';
+
+/** enum bpf_attach_type. */
+export const attachTypes = {
+  bind4: 8,
+  bind6: 9,
+  connect4: 10,
+  connect6: 11,
+  sendmsg4: 14,
+  sendmsg6: 15,
+  recvmsg4: 19,
+  recvmsg6: 20,
+  peername4: 29,
+  peername6: 30,
+  tcxIngress: 46,
+  tcxEgress: 47,
+} as const;
+
+/** What a link holds its program to: the id of a cgroup, or the index of a device. */
+export type Target = { readonly t: 'cgroup'; readonly path: string } | { readonly t: 'device'; readonly index: number };
+
+/**
+ * A pinned link: the attachment outlives the daemon, and the next one puts its program in the place of the last one in one
+ * step, so that no connection falls between them. Links go beside the programs of others, never over them.
+ */
+export class Link {
+  readonly #path: string;
+  readonly #program: number;
+  readonly #attachType: number;
+  readonly #target: Target;
+  #fd = -1;
+
+  constructor(at: { directory: string; name: string }, program: number, attachType: number, target: Target) {
+    this.#path = join(at.directory, at.name);
+    this.#program = program;
+    this.#attachType = attachType;
+    this.#target = target;
+  }
+
+  /** Attaches, takes over, or re-pins what is missing. False: all was well. */
+  ensure(): boolean {
+    const bpf = libbpf();
+    const pinnedFd = bpf.openPin(this.#path);
+    if (pinnedFd < 0 && pinnedFd !== errnos.noEntry) checked(pinnedFd, `opening ${this.#path}`);
+    if (pinnedFd >= 0 && this.#isOnTarget(pinnedFd)) {
+      const current = programOf(pinnedFd) === idOf(this.#program);
+      if (!current) checked(bpf.updateLink(pinnedFd, this.#program, null), `replacing the program of ${this.#path}`);
+      this.#keep(pinnedFd);
+      return !current;
+    }
+    if (pinnedFd >= 0) {
+      checked(bpf.closeFd(pinnedFd), 'close');
+      unpin(this.#path);
+    }
+    if (this.#fd < 0 || !this.#isOnTarget(this.#fd)) this.#keep(this.#create());
+    checked(bpf.pin(this.#fd, this.#path), `pinning ${this.#path}`);
+    return true;
+  }
+
+  /** Leaves the pin, and with it the attachment. */
+  close(): void {
+    this.#keep(-1);
+  }
+
+  #create(): number {
+    const bpf = libbpf();
+    const target = this.#target;
+    if (target.t === 'device')
+      return checked(
+        bpf.createLink(this.#program, target.index, this.#attachType, null),
+        `attaching to device ${target.index}`,
+      );
+    const directory = openDirectory(target.path);
+    try {
+      return checked(
+        bpf.createLink(this.#program, directory, this.#attachType, null),
+        `attaching to cgroup ${target.path} (another program may hold it for itself alone: "bpftool cgroup show ${target.path}")`,
+      );
+    } finally {
+      bpf.closeFd(directory);
+    }
+  }
+
+  #keep(fd: number): void {
+    if (this.#fd >= 0) checked(libbpf().closeFd(this.#fd), 'close');
+    this.#fd = fd;
+  }
+
+  #isOnTarget(fd: number): boolean {
+    const info = infoOf(fd);
+    if (this.#target.t === 'device') return info.readUInt32LE(16) === this.#target.index;
+    return info.readBigUInt64LE(16) === BigInt(statSync(this.#target.path, { bigint: true }).ino);
+  }
+}
+
+const programOf = (link: number): number => infoOf(link).readUInt32LE(8);
+
+/** struct bpf_prog_info: type, id. */
+const idOf = (program: number): number => infoOf(program).readUInt32LE(4);
+
+function infoOf(fd: number): Buffer {
+  const info = Buffer.alloc(256);
+  checked(libbpf().info(fd, info, Uint32Array.of(info.length)), 'reading about a BPF object');
+  return info;
+}
+
+function openDirectory(path: string): number {
+  const bpf = libbpf();
+  // O_DIRECTORY differs between architectures; O_RDONLY | O_CLOEXEC is enough.
+  const fd = bpf.openPath(path, 0o2000000);
+  return checked(fd < 0 ? -bpf.errno() : fd, `opening ${path}`);
+}

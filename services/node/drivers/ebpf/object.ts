@@ -1,0 +1,73 @@
+import { join } from 'node:path';
+import { DriverError } from '../driver.ts';
+import { checked, KernelError } from './kernel-error.ts';
+import { libbpf, type Pointer } from './libbpf.ts';
+
+/** One compiled file, loaded: its maps are pinned, or taken over where they were. Nothing is attached yet. */
+export class LoadedObject {
+  readonly #object: Pointer;
+
+  private constructor(object: Pointer) {
+    this.#object = object;
+  }
+
+  /**
+   * `sizes`: entries by map name, for maps that are not pinned yet and those that are alike.
+   * @throws DriverError with the verifier's last words.
+   */
+  static load(path: string, pinRoot: string | null, sizes: Readonly<Record<string, number>>): LoadedObject {
+    const bpf = libbpf();
+    const log = Buffer.alloc(1 << 20);
+    const object = bpf.openObject(path, pinRoot, log);
+    if (object === null)
+      throw new DriverError(`${path} cannot be opened: build it with "node services/node/bpf/build.ts".`, {
+        cause: new KernelError('bpf_object__open_file', bpf.errno()),
+      });
+    for (const [name, entries] of Object.entries(sizes)) {
+      const map = bpf.findMap(object, name);
+      if (map !== null) checked(bpf.setMaxEntries(map, entries), `sizing map ${name}`);
+    }
+    const result = bpf.loadObject(object);
+    if (result < 0) {
+      bpf.closeObject(object);
+      throw new DriverError(`the kernel does not take ${path}${verdict(log)}`, {
+        cause: new KernelError('bpf_object__load', -result),
+      });
+    }
+    return new LoadedObject(object);
+  }
+
+  /** @throws when the object has no such map. */
+  mapFd(name: string): number {
+    const map = libbpf().findMap(this.#object, name);
+    if (map === null) throw new Error(`the object has no map ${name}`);
+    return checked(libbpf().mapFd(map), `map ${name}`);
+  }
+
+  /** @throws when the object has no such program. */
+  programFd(name: string): number {
+    const program = libbpf().findProgram(this.#object, name);
+    if (program === null) throw new Error(`the object has no program ${name}`);
+    return checked(libbpf().programFd(program), `program ${name}`);
+  }
+
+  /** Programs that are attached and maps that are pinned stay. */
+  close(): void {
+    libbpf().closeObject(this.#object);
+  }
+}
+
+export const objectPath = (name: string): string =>
+  join(import.meta.dirname, '..', '..', 'bpf', 'dist', `${name}.bpf.o`);
+
+function verdict(log: Buffer): string {
+  const end = log.indexOf(0);
+  const lines = log
+    .toString('utf8', 0, end < 0 ? log.length : end)
+    .trim()
+    .split('\n');
+  const shown = lines.slice(-6).join('\n');
+  if (shown === '') return '';
+  const omitted = lines.length > 6 ? ` (${lines.length - 6} lines omitted)` : '';
+  return `; the verifier says${omitted}:\n${shown}`;
+}

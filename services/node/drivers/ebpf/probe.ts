@@ -1,0 +1,52 @@
+import { existsSync } from 'node:fs';
+import { release } from 'node:os';
+import type { DriverOptions, Probe } from '../driver.ts';
+import { libbpf } from './libbpf.ts';
+import { objectPath } from './object.ts';
+import { isOn } from './pins.ts';
+
+/** Helpers that the programs call, with the kernels that brought them. BPF_PROG_TYPE_CGROUP_SOCK_ADDR is 18. */
+const helpers = [
+  { name: 'bpf_sk_storage_get in socket programs', programType: 18, helper: 107, since: '5.8' },
+  { name: 'bpf_get_netns_cookie', programType: 18, helper: 122, since: '5.7' },
+  { name: 'bpf_loop', programType: 18, helper: 181, since: '5.17' },
+  { name: 'bpf_set_retval', programType: 18, helper: 187, since: '5.18' },
+] as const;
+
+/** What stands in the way, as sentences. Loads nothing and leaves nothing. */
+export function probeKernel(options: DriverOptions): Probe {
+  const lacks = [...fileLacks(options), ...kernelLacks()];
+  if (lacks.length > 0) return { t: 'unable', lacks };
+  return { t: 'able', details: [`Linux ${release()}`, `cgroup ${options.cgroupPath}`, `bpffs ${options.bpfFsPath}`] };
+}
+
+function* fileLacks({ bpfFsPath, cgroupPath }: DriverOptions): Generator<string> {
+  if (!existsSync(objectPath('sockets')))
+    yield 'The compiled programs are missing: in a checkout, run "node services/node/bpf/build.ts" (needs clang).';
+  if (!isOn('bpf', bpfFsPath))
+    yield `${bpfFsPath} is not a BPF file system: run "mount -t bpf bpf ${bpfFsPath}", or name another with --bpf-fs.`;
+  if (!isOn('cgroup2', cgroupPath))
+    yield `${cgroupPath} is not a cgroup v2 directory: name one with --cgroup-path ("mount -t cgroup2" shows where it is).`;
+}
+
+function* kernelLacks(): Generator<string> {
+  const bpf = loadLibrary();
+  if (bpf === null) {
+    yield 'libbpf.so.1 is missing: install the package libbpf1 (1.0 or later).';
+    return;
+  }
+  if (process.getuid?.() !== 0)
+    yield 'BPF programs need CAP_BPF and CAP_NET_ADMIN: run as root or with these capabilities.';
+  for (const { name, programType, helper, since } of helpers)
+    if (bpf.probeHelper(programType, helper, null) === 0)
+      yield `This kernel (${release()}) lacks ${name}: Linux ${since} has it.`;
+}
+
+function loadLibrary(): ReturnType<typeof libbpf> | null {
+  try {
+    return libbpf();
+  } catch {
+    // The one reason for which loading fails; the caller says it in a sentence.
+    return null;
+  }
+}

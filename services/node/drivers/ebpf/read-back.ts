@@ -1,0 +1,63 @@
+import type { EntryChange } from '@octoplane/model/delta.ts';
+import type { Entry } from '@octoplane/model/rule-set.ts';
+import type { Mismatch } from '../driver.ts';
+import type { Books, Held } from './books.ts';
+import { frontendId, frontendsOf } from './frontends.ts';
+import type { KernelMaps } from './kernel-maps.ts';
+import { backendBytes, endpointBytes, frontendBytes, serviceBytes } from './layout.ts';
+import { frontendsAt, recordOf } from './render.ts';
+import { arrange } from './sets.ts';
+import { endpointKeys, frontendElements, serviceElements, writeSet } from './write.ts';
+
+/** Reads the elements that the changes touched, byte by byte against what they should be. */
+export function mismatches(changes: readonly EntryChange[], books: Books, maps: KernelMaps): Mismatch[] {
+  return changes.flatMap(({ key, before, after }) => {
+    const held = books.services.get(key);
+    const message =
+      (before && leftOf(before, books, maps)) ??
+      (after === null ? null : held === undefined ? 'its record is missing' : differenceFrom(after, held, maps));
+    return message === null ? [] : [{ key, message }];
+  });
+}
+
+/** A frontend of the entry as it was that nobody owns any more, and that is still there. */
+function leftOf(before: Entry, books: Books, maps: KernelMaps): string | null {
+  const value = Buffer.alloc(frontendBytes);
+  for (const frontend of frontendsOf(before.key, before.spec))
+    if (!books.owners.has(frontendId(frontend)) && maps.frontends.read(endpointKeys([frontend]), value))
+      return `frontend ${frontend.ip} port ${frontend.port} is still there`;
+  return null;
+}
+
+function differenceFrom(after: Entry, { id, start }: Held, maps: KernelMaps): string | null {
+  const set = arrange(after.endpoints);
+  const expectedSet = Buffer.alloc(set.ordered.length * backendBytes);
+  writeSet(expectedSet, { start: 0, service: id, endpoints: set.ordered });
+  const actualSet = maps.backends.bytes.subarray(start * backendBytes, start * backendBytes + expectedSet.length);
+  for (const [i, { ip, port }] of set.ordered.entries())
+    if (
+      expectedSet.compare(
+        actualSet,
+        i * backendBytes,
+        (i + 1) * backendBytes,
+        i * backendBytes,
+        (i + 1) * backendBytes,
+      ) !== 0
+    )
+      return `endpoint ${ip}:${port} is missing`;
+
+  const frontends = frontendsAt(after, set, { id, start });
+  const { keys, values } = frontendElements(frontends, maps);
+  const actual = Buffer.alloc(frontendBytes);
+  for (const [i, { key }] of frontends.entries()) {
+    const there = maps.frontends.read(keys.subarray(i * endpointBytes, (i + 1) * endpointBytes), actual);
+    if (!there) return `frontend ${key.ip} port ${key.port} is missing`;
+    if (values.compare(actual, 0, frontendBytes, i * frontendBytes, (i + 1) * frontendBytes) !== 0)
+      return `frontend ${key.ip} port ${key.port} differs`;
+  }
+
+  const record = serviceElements([{ id, record: recordOf(after, start) }], maps);
+  const actualRecord = Buffer.alloc(serviceBytes);
+  if (!maps.services.read(record.keys, actualRecord)) return 'its record is missing';
+  return actualRecord.equals(record.values) ? null : 'its record differs';
+}

@@ -1,0 +1,198 @@
+import { execFileSync } from 'node:child_process';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Lab } from '../../support/lab/lab.ts';
+import { EbpfNode, endpoint, entry, here, mountBpffs } from './node.ts';
+
+/** Clients on the node: pods and the node itself. Nothing is on the packet path. */
+describe('sockets', () => {
+  let lab: Lab;
+  let node: EbpfNode;
+  let bpffs: ReturnType<typeof mountBpffs>;
+  beforeAll(async () => {
+    lab = await Lab.create({ nodes: 2, podsPerNode: 2 });
+    bpffs = mountBpffs(lab);
+    node = new EbpfNode('node-1', { lab, bpffs: bpffs.path });
+    await node.open();
+    for (const place of ['pod-1a', 'pod-1b', 'pod-2a', 'pod-2b'])
+      for (const family of families) {
+        await lab.serve(place, family, 8080, 'TCP');
+        await lab.serve(place, family, 8080, 'UDP');
+      }
+  });
+  afterAll(async () => {
+    await node[Symbol.asyncDispose]();
+    bpffs[Symbol.dispose]();
+    await lab[Symbol.asyncDispose]();
+  });
+
+  const families = ['IPv4', 'IPv6'] as const;
+  const transports = ['TCP', 'UDP'] as const;
+  const all = ['pod-1a', 'pod-1b', 'pod-2a', 'pod-2b'];
+
+  /** A process of its own, in a pod and in the cgroup of the node. */
+  const runIn = (place: string, script: string, argument: string): string =>
+    lab.within(place, () =>
+      execFileSync(
+        'sh',
+        [
+          '-c',
+          'echo $$ > "$1/cgroup.procs"; exec "$2" -e "$3" "$4"',
+          'sh',
+          lab.cgroupOf('node-1'),
+          process.execPath,
+          script,
+          argument,
+        ],
+        { encoding: 'utf8' },
+      ),
+    );
+
+  describe.each(families)('%s', (family) => {
+    const vip = family === 'IPv4' ? '10.96.0.10' : 'fd00:96::a';
+    const external = family === 'IPv4' ? '198.51.100.7' : '2001:db8:51::7';
+    const ip = (place: string) => lab.place(place).addresses[family];
+    const at = (place: string, flags?: number) =>
+      endpoint(family === 'IPv4' ? `${ip(place)}:8080` : `[${ip(place)}]:8080`, flags);
+
+    describe.each(transports)('%s', (protocol) => {
+      it('spreads connections from pods and from the node over all endpoints, which see the client', async () => {
+        await node.want(entry('web', { protocol, clusterIps: [vip], endpoints: all.map((place) => at(place)) }));
+        for (const from of ['pod-1a', 'node-1']) {
+          const tally = await lab.dialMany(from, vip, 80, {
+            transport: protocol,
+            until: all,
+            atLeast: 20,
+            atMost: 200,
+          });
+          expect(tally.failures).toEqual([]);
+          expect(Object.keys(tally.answers).sort()).toEqual(all);
+          expect(tally.seenAs).toContain(ip(from));
+        }
+      });
+
+      it('shows a connected UDP or TCP client nothing but the service', async () => {
+        await node.want(entry('web', { protocol, clusterIps: [vip], endpoints: [at('pod-2a')] }));
+        expect(await lab.dial('pod-1a', vip, 80, { transport: protocol, connected: true })).toMatchObject({
+          t: 'answered',
+          by: 'pod-2a',
+        });
+      });
+
+      it('refuses at once without an endpoint, and again serves when there is one', async () => {
+        await node.want(entry('web', { protocol, clusterIps: [vip], externalIps: [external], nodePort: 30080 }));
+        for (const [to, port] of [[vip, 80] as const, [external, 80] as const, [ip('node-1'), 30080] as const])
+          for (const connected of [true, false])
+            expect(await lab.dial('pod-1a', to, port, { transport: protocol, connected })).toEqual({ t: 'refused' });
+        await node.want(entry('web', { protocol, clusterIps: [vip], endpoints: [at('pod-1b')] }));
+        expect(await lab.dial('pod-1a', vip, 80, { transport: protocol })).toMatchObject({ by: 'pod-1b' });
+      });
+
+      it('is silent where only other nodes have an endpoint for the Local policy', async () => {
+        await node.want(
+          entry('web', {
+            protocol,
+            clusterIps: [vip],
+            internalPolicy: 'Local',
+            usableFamilies: 3,
+            endpoints: [at('pod-2a')],
+          }),
+        );
+        expect(await lab.dial('pod-1a', vip, 80, { transport: protocol, timeoutMs: 300 })).toEqual({ t: 'timedOut' });
+      });
+
+      it('keeps to local endpoints for the Local policy, and to all of them for outside addresses (P6)', async () => {
+        await node.want(
+          entry('web', {
+            protocol,
+            clusterIps: [vip],
+            externalIps: [external],
+            internalPolicy: 'Local',
+            externalPolicy: 'Local',
+            endpoints: [at('pod-1b', here), at('pod-2a'), at('pod-2b')],
+          }),
+        );
+        const local = await lab.dialMany('pod-1a', vip, 80, {
+          transport: protocol,
+          until: [],
+          atLeast: 20,
+          atMost: 20,
+        });
+        expect(local.answers).toEqual({ 'pod-1b': 20 });
+        const until = ['pod-1b', 'pod-2a', 'pod-2b'];
+        const any = await lab.dialMany('pod-1a', external, 80, {
+          transport: protocol,
+          until,
+          atLeast: 20,
+          atMost: 200,
+        });
+        expect(Object.keys(any.answers).sort()).toEqual(until);
+      });
+
+      it('serves node ports on the addresses of the node, and on loopback to the node alone', async () => {
+        await node.want(entry('web', { protocol, clusterIps: [vip], nodePort: 30080, endpoints: [at('pod-2a')] }));
+        const loopback = family === 'IPv4' ? '127.0.0.1' : '::1';
+        for (const from of ['pod-1a', 'node-1'])
+          expect(await lab.dial(from, ip('node-1'), 30080, { transport: protocol })).toMatchObject({ by: 'pod-2a' });
+        expect(await lab.dial('node-1', loopback, 30080, { transport: protocol })).toMatchObject({ by: 'pod-2a' });
+        expect(await lab.dial('pod-1a', loopback, 30080, { transport: protocol })).toEqual({ t: 'refused' });
+      });
+
+      it('keeps node ports from being bound on the node, and only there', async () => {
+        await node.want(entry('web', { protocol, clusterIps: [vip], nodePort: 30080, endpoints: [at('pod-2a')] }));
+        await expect(lab.serve('node-1', family, 30080, protocol)).rejects.toThrow(/EADDRINUSE/);
+        await lab.serve('pod-1a', family, 30080, protocol);
+      });
+
+      it('binds clients to an endpoint while affinity lasts, until that endpoint goes', async () => {
+        const sticky = (places: readonly string[]) =>
+          entry('web', {
+            protocol,
+            clusterIps: [vip],
+            affinityTimeoutSeconds: 10_800,
+            endpoints: places.map((place) => at(place)),
+          });
+        await node.want(sticky(all));
+        const first = await lab.dialMany('pod-1a', vip, 80, {
+          transport: protocol,
+          until: [],
+          atLeast: 20,
+          atMost: 20,
+        });
+        expect(Object.keys(first.answers)).toHaveLength(1);
+        const [chosen = ''] = Object.keys(first.answers);
+        const rest = all.filter((place) => place !== chosen);
+        await node.want(sticky([chosen, ...rest.slice(0, 2)]));
+        const second = await lab.dialMany('pod-1a', vip, 80, {
+          transport: protocol,
+          until: [],
+          atLeast: 20,
+          atMost: 20,
+        });
+        expect(second.answers).toEqual({ [chosen]: 20 });
+        await node.want(sticky(rest));
+        const third = await lab.dialMany('pod-1a', vip, 80, {
+          transport: protocol,
+          until: [],
+          atLeast: 20,
+          atMost: 20,
+        });
+        expect(Object.keys(third.answers)).toHaveLength(1);
+        expect(rest).toContain(Object.keys(third.answers)[0]);
+        await node.want(entry('web', { protocol, clusterIps: [vip], endpoints: all.map((place) => at(place)) }));
+        await lab.dialMany('pod-1a', vip, 80, { transport: protocol, until: all, atLeast: 20, atMost: 200 });
+      });
+    });
+
+    it('shows the service to who asks for the peer, of IPv4 in a v6 socket too', async () => {
+      await node.want(entry('web', { clusterIps: [vip], endpoints: [at('pod-2a')] }));
+      const script = `const s = net.connect(80, process.argv[1], () => { console.log(s.remoteAddress, s.remotePort); s.destroy(); })`;
+      for (const target of family === 'IPv4' ? [vip, `::ffff:${vip}`] : [vip])
+        expect(runIn('pod-1a', script, target)).toBe(`${target} 80\n`);
+    });
+
+    it('refuses ports of a cluster IP that no service port has (P38)', async () => {
+      await node.want(entry('web', { clusterIps: [vip], endpoints: [at('pod-2a')] }));
+      expect(await lab.dial('pod-1a', vip, 81)).toEqual({ t: 'refused' });
+    });
+  });
+});
