@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DriverError } from '../driver.ts';
 import { checked, KernelError } from './kernel-error.ts';
@@ -57,8 +58,11 @@ export class LoadedObject {
   }
 }
 
-export const objectPath = (name: string): string =>
-  join(import.meta.dirname, '..', '..', 'bpf', 'dist', `${name}.bpf.o`);
+/** Beside the bundle in a release; where the build puts it in a checkout. */
+export function objectPath(name: string): string {
+  const released = join(import.meta.dirname, 'bpf', `${name}.bpf.o`);
+  return existsSync(released) ? released : join(import.meta.dirname, '..', '..', 'bpf', 'dist', `${name}.bpf.o`);
+}
 
 function verdict(log: Buffer): string {
   const end = log.indexOf(0);
