@@ -1,0 +1,321 @@
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { ObjectId } from '@octoplane/model/project.ts';
+import type { Logger } from 'pino';
+import { defaultHoldMs, isSuspiciousLoss, type LossGuardOptions } from '../loss-guard.ts';
+import { type Clock, type Source, SourceError, type SourceEvent, systemClock } from '../source.ts';
+import { Wake } from '../wake.ts';
+import { DirectoryState } from './directory-state.ts';
+import { DirectoryWatch, errnoOf, filePath, isMissing } from './directory-watch.ts';
+import { readManifestFile } from './manifest-file.ts';
+import { type FileStamp, readStableFile } from './read-file.ts';
+
+export interface FileSourceOptions {
+  /** Of the cluster. */
+  readonly name: string;
+  readonly directory: string;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+  /**
+   * A file that is written in place is read once it has been quiet for so long. Default 20 ms: a writer's next piece comes sooner. A
+   * file that is put in place by rename is whole, and is read at once.
+   */
+  readonly settleMs?: number;
+  /** What is taken for an accident. */
+  readonly lossGuard?: LossGuardOptions;
+}
+
+/** Files read at the same time: enough to hide the disk, few enough to keep memory low. */
+const concurrency = 16;
+
+/** Events in one go after which everything is looked at: half of what the kernel queues. */
+const maxBurst = 8192;
+
+/**
+ * A directory of manifests.
+ *
+ *   1. Files whose names end in .yaml, .yml or .json and do not begin with "." are read, in the order of their names; directories in it are not.
+ *      Symbolic links are followed, and "..data" is understood, as ConfigMap volumes use it.
+ *   2. A change is found by inotify. Only files whose stamp changed are read, and only documents whose text changed are parsed.
+ *   3. A deleted directory leaves everything as it was, as stale, until it is back. Most of it gone at once is held back first (loss-guard.ts).
+ *   4. `revision` is the newest change time of the directory and its files in microseconds, `incarnation` its real path. It never
+ *      decreases, over restarts too, as long as the machine's clock does not.
+ */
+export class FileSource implements Source {
+  readonly name: string;
+  readonly location: string;
+  readonly #directory: string;
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #settleMs: number;
+  readonly #lossGuard: LossGuardOptions;
+  readonly #state = new DirectoryState();
+  readonly #stamps = new Map<string, FileStamp>();
+  readonly #wake = new Wake();
+  /** Names to look at in the next round. */
+  readonly #dirty = new Set<string>();
+  readonly #settling = new Map<string, () => void>();
+  #everything = true;
+  /** Events since the last round: the kernel drops what does not fit its queue of 16,384, without a word from libuv. */
+  #burst = 0;
+  /** Names that were gone at the last look. */
+  readonly #vanished = new Set<string>();
+  /** Why nothing can be read, or null. */
+  #absent: string | null = null;
+  /** Why something is held back, or null. */
+  #held: string | null = null;
+  #told: string | null = null;
+  #hold: { readonly cancel: () => void } | null = null;
+  #holdOver = false;
+  #incarnation = '';
+  #revision = 0;
+  #synced = false;
+
+  constructor(options: FileSourceOptions) {
+    this.name = options.name;
+    this.#directory = resolve(options.directory);
+    this.location = `file:${this.#directory}`;
+    this.#logger = options.logger.child({ source: options.name });
+    this.#clock = options.clock ?? systemClock;
+    this.#settleMs = options.settleMs ?? 20;
+    this.#lossGuard = options.lossGuard ?? {};
+  }
+
+  async run(emit: (events: readonly SourceEvent[]) => void, signal: AbortSignal): Promise<void> {
+    await requireDirectory(this.#directory);
+    const watch = new DirectoryWatch(this.#directory, {
+      named: (name) => this.#look(name),
+      written: (name) => this.#lookWhenQuiet(name),
+      everything: () => {
+        this.#everything = true;
+        this.#wake.ring();
+      },
+    });
+    this.#wake.ring();
+    try {
+      for (;;) {
+        await this.#wake.heard(signal);
+        if (signal.aborted) return;
+        if (this.#everything) await watch.open();
+        const events = await this.#round();
+        if (signal.aborted) return;
+        if (events.length > 0) emit(events);
+      }
+    } finally {
+      watch.close();
+      for (const cancel of this.#settling.values()) cancel();
+      this.#hold?.cancel();
+    }
+  }
+
+  #look(name: string): void {
+    this.#burst++;
+    if (!isManifest(name)) return;
+    this.#settling.get(name)?.();
+    this.#settling.delete(name);
+    this.#dirty.add(name);
+    this.#wake.ring();
+  }
+
+  #lookWhenQuiet(name: string): void {
+    this.#burst++;
+    if (!isManifest(name)) return;
+    this.#settling.get(name)?.();
+    this.#settling.set(
+      name,
+      this.#clock.after(this.#settleMs, () => this.#look(name)),
+    );
+  }
+
+  /** Reads what may have changed and says what did. */
+  async #round(): Promise<readonly SourceEvent[]> {
+    const names = await this.#namesToRead();
+    if (names === null) return this.#condition([]);
+    await forEach(names, concurrency, (name) => this.#readFile(name));
+    await this.#noteDirectory();
+    const diff = this.#state.take(this.#mustHold());
+    const observedAtUs = this.#clock.nowUs();
+    const events: SourceEvent[] = [];
+    for (const object of diff.upserted) events.push({ t: 'upserted', object, observedAtUs });
+    for (const id of diff.removed) events.push(this.#removal(id, observedAtUs));
+    for (const rejection of diff.rejected) {
+      this.#logger.warn({ object: rejection.object, location: rejection.location }, rejection.reason);
+      events.push({ t: 'rejected', rejection, observedAtUs });
+    }
+    for (const place of diff.cleared) events.push({ t: 'cleared', place });
+    return this.#condition(events);
+  }
+
+  /** Null: the directory is not there, or not to be read. */
+  async #namesToRead(): Promise<readonly string[] | null> {
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    const everything = this.#everything || this.#absent !== null || this.#burst > maxBurst;
+    this.#burst = 0;
+    if (!everything) return dirty;
+    this.#everything = false;
+    this.#absent = null;
+    try {
+      this.#incarnation = await realpath(this.#directory);
+      const present = await readdir(this.#directory);
+      return [...new Set([...present, ...this.#state.fileNames, ...dirty])].filter(isManifest);
+    } catch (error) {
+      if (!isMissing(error) && errnoOf(error) !== 'EACCES') throw error;
+      const what = isMissing(error)
+        ? 'is gone; create it again'
+        : 'may not be read; give the controller read permission';
+      this.#absent = `${this.#directory} ${what}; what it said is kept`;
+      return null;
+    }
+  }
+
+  /** Ends a round with what the source says of itself. */
+  #condition(events: readonly SourceEvent[]): readonly SourceEvent[] {
+    const before = this.#told;
+    const reason = this.#absent ?? this.#held;
+    const observedAtUs = this.#clock.nowUs();
+    this.#told = reason;
+    if (reason !== null) {
+      if (reason === before) return events;
+      this.#logger.warn(reason);
+      return [...events, { t: 'stale', reason, observedAtUs }];
+    }
+    if (before !== null) this.#logger.info('the source is in sync again');
+    else if (events.length === 0 && this.#synced) return [];
+    this.#synced = true;
+    return [...events, { t: 'synced', incarnation: this.#incarnation, revision: this.#revision, observedAtUs }];
+  }
+
+  async #readFile(name: string): Promise<void> {
+    const path = filePath(this.#directory, name);
+    const reading = await readStableFile(path, this.#stamps.get(name) ?? null);
+    if (reading.t !== 'missing') this.#vanished.delete(name);
+    switch (reading.t) {
+      case 'unchanged':
+        return;
+      case 'torn':
+        this.#lookWhenQuiet(name);
+        return;
+      case 'missing':
+        await this.#vanish(name);
+        return;
+      case 'no-file':
+        this.#stamps.delete(name);
+        this.#state.put(name, null);
+        return;
+      case 'refused':
+        this.#stamps.delete(name);
+        this.#state.reject(name, [{ place: name, object: name, location: name, reason: reading.reason }]);
+        return;
+      case 'text': {
+        this.#stamps.set(name, reading.stamp);
+        this.#noteChange(reading.stamp.ctimeNs);
+        const mtimeUs = Number(reading.stamp.mtimeNs / 1000n);
+        const file = readManifestFile(name, reading.text, mtimeUs, this.#state.file(name));
+        this.#state.put(name, file);
+        for (const remark of file.remarks) this.#logger.warn(remark);
+      }
+    }
+  }
+
+  /**
+   * A file that is gone at two looks in a row is gone. In between, an editor has put its new version in place, and the end of the directory
+   * (rm -r takes the files first) shows itself as such.
+   */
+  async #vanish(name: string): Promise<void> {
+    if (this.#state.file(name) !== null && !this.#vanished.delete(name)) {
+      this.#vanished.add(name);
+      this.#lookWhenQuiet(name);
+      return;
+    }
+    if (!(await exists(this.#directory))) {
+      this.#everything = true;
+      this.#wake.ring();
+      return;
+    }
+    this.#stamps.delete(name);
+    this.#state.put(name, null);
+  }
+
+  /** Is what is missing held back in this round? */
+  #mustHold(): boolean {
+    const loss = isSuspiciousLoss(this.#state.told, this.#state.missing(), this.#lossGuard);
+    const believed = this.#holdOver;
+    this.#holdOver = false;
+    if (loss.t === 'plausible' || believed) {
+      this.#hold?.cancel();
+      this.#hold = null;
+      if (loss.t === 'suspicious') this.#logger.warn(`${loss.what}, and stay gone: they are removed`);
+      this.#held = null;
+      return false;
+    }
+    const holdMs = this.#lossGuard.holdMs ?? defaultHoldMs;
+    this.#hold ??= {
+      cancel: this.#clock.after(holdMs, () => {
+        this.#holdOver = true;
+        this.#wake.ring();
+      }),
+    };
+    this.#held = `${loss.what}; they are kept for ${holdMs / 1000} s in case they come back`;
+    return true;
+  }
+
+  #removal(id: ObjectId, observedAtUs: number): SourceEvent {
+    return { t: 'removed', id, revision: String(this.#revision), changedAtUs: null, observedAtUs };
+  }
+
+  async #noteDirectory(): Promise<void> {
+    try {
+      this.#noteChange((await stat(this.#directory, { bigint: true })).ctimeNs);
+    } catch (error) {
+      // Gone since it was read: its own event follows.
+      if (!isMissing(error)) throw error;
+    }
+  }
+
+  #noteChange(ctimeNs: bigint): void {
+    this.#revision = Math.max(this.#revision, Number(ctimeNs / 1000n));
+  }
+}
+
+const isManifest = (name: string): boolean => /^[^.].*\.(?:ya?ml|json)$/.test(name);
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+async function requireDirectory(directory: string): Promise<void> {
+  try {
+    if ((await stat(directory)).isDirectory()) return;
+  } catch (cause) {
+    const errno = errnoOf(cause);
+    if (isMissing(cause))
+      throw new SourceError('DIRECTORY_MISSING', `the source directory ${directory} does not exist; create it`, {
+        cause,
+      });
+    if (errno === 'EACCES')
+      throw new SourceError('PERMISSION_DENIED', `${directory} may not be read; give the controller read permission`, {
+        cause,
+      });
+    throw cause;
+  }
+  throw new SourceError(
+    'NOT_A_DIRECTORY',
+    `${directory} is not a directory; name the directory that holds the manifests`,
+  );
+}
+
+/** Runs `work` for every item, `width` at a time. */
+async function forEach<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const lane = async (): Promise<void> => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
+}
