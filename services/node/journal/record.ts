@@ -45,8 +45,7 @@ function readAll(window: Window, onRecord: (payload: Buffer, end: number) => voi
   for (;;) {
     const offset = window.offset;
     const header = window.take(headerBytes);
-    if (header === null)
-      return window.offset === offset && window.atEnd() ? ending(window, offset) : { t: 'torn', offset };
+    if (header === null) return window.left() === 0 ? { t: 'whole' } : { t: 'torn', offset };
     const length = header.readUInt32LE(0);
     const checksum = header.readUInt32LE(4);
     // A crash of the machine may leave a grown file whose last blocks were never written.
@@ -61,9 +60,6 @@ function readAll(window: Window, onRecord: (payload: Buffer, end: number) => voi
     onRecord(payload, window.offset);
   }
 }
-
-const ending = (window: Window, offset: number): Ending =>
-  window.left() === 0 ? { t: 'whole' } : { t: 'torn', offset };
 
 /** A stretch of the file in memory. */
 class Window {
@@ -92,7 +88,7 @@ class Window {
   }
 
   atEnd(): boolean {
-    return !this.#fill(this.left() + 1);
+    return this.left() === 0 && !this.#fill(1);
   }
 
   onlyZerosLeft(): boolean {
