@@ -1,17 +1,37 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import type { RequestListener } from 'node:http';
+import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
-import type { Driver, DriverModule, DriverName, DriverOptions } from './drivers/driver.ts';
-import { chooseDriver, type DriverRegistry, driverRegistry, NoDriverError } from './drivers/registry.ts';
+import { flowCleaner } from './conntrack/cleaner.ts';
+import { applySettings, conntrackSettings } from './conntrack/sysctls.ts';
+import { driverOptions } from './driver-options.ts';
+import { DriverTrace, removeLeftovers } from './drivers/leftovers.ts';
+import { type DriverRegistry, driverRegistry } from './drivers/registry.ts';
+import { CheckPorts } from './health/check-ports.ts';
+import { listenHttpAtStart } from './health/http.ts';
+import { infoEndpoints } from './health/info-endpoints.ts';
+import { listenHosts } from './health/listen-hosts.ts';
+import { nodeEndpoints } from './health/node-endpoints.ts';
+import { ProxyHealth } from './health/proxy-health.ts';
 import { Journal } from './journal/journal.ts';
-import { type NodeOptions, validateNodeOptions } from './options.ts';
+import { kubeProxyMetrics } from './metrics/kube-proxy.ts';
+import { Metrics } from './metrics/metrics.ts';
+import { octoplaneMetrics } from './metrics/octoplane.ts';
+import { type BindAddress, type NodeOptions, validateNodeOptions } from './options.ts';
+import manifest from './package.json' with { type: 'json' };
 import { followControllers } from './receive/link.ts';
-import type { HeldRuleSet } from './reconcile/held.ts';
-import { silentObserver } from './reconcile/observer.ts';
+import { observers, silentObserver } from './reconcile/observer.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { healKernel } from './reconcile/self-healing.ts';
-import { StartError } from './start-error.ts';
+import {
+  bootId,
+  chooseDriverModule,
+  cleanUpNode,
+  openConntrack,
+  openDriver,
+  openState,
+  requireTlsFiles,
+} from './start.ts';
 
 export interface NodeRuntime {
   readonly logger: Logger;
@@ -21,25 +41,62 @@ export interface NodeRuntime {
   readonly clock?: Clock;
 }
 
-export const release = '0.1.0';
+const release: string = manifest.version;
 
 /**
- * The node daemon, until the signal is aborted. Rules stay in the kernel when it ends.
+ * The node daemon, until the signal is aborted; with `cleanup`, until no driver has rules left. Rules stay in the kernel
+ * when it ends.
  * @throws StartError when it cannot start
  */
 export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promise<void> {
   validateNodeOptions(options);
-  const { signal, registry = driverRegistry, clock = systemClock } = runtime;
+  const { registry = driverRegistry, clock = systemClock } = runtime;
   const logger = runtime.logger.child({ node: options.nodeName });
+  if (options.cleanup) return cleanUpNode(registry, options, logger);
+  await requireTlsFiles(options.transport);
+
+  await using opened = new AsyncDisposableStack();
   const journal = new Journal({ stateDir: options.stateDir, logger, clock });
   const held = openState(journal, options.stateDir);
-  const module = await choose(registry, options, logger);
-  const driver = await open(module, driverOptions(options, module.name, logger));
-  const reconciler = new Reconciler({ driver, held, journal, flows: null, clock, logger, observer: silentObserver });
-  try {
-    await reconciler.start();
-    await Promise.all([
-      healKernel({ driver, reconciler, clock, syncPeriodMs: options.syncPeriodMs }, signal),
+  opened.defer(() => journal.close());
+  const module = await chooseDriverModule(registry, options, logger);
+  const driver = await openDriver(module, options, logger);
+  opened.defer(() => driver.close());
+  const trace = new DriverTrace(options.stateDir, module.name);
+  const others = trace.begin();
+
+  const metrics = new Metrics();
+  const kubeProxy = kubeProxyMetrics(metrics, { driver: module.name, release, clock });
+  const own = octoplaneMetrics(metrics, { driver, journal, release, clock });
+  const health = new ProxyHealth(clock, options.syncPeriodMs);
+  const checkPorts = new CheckPorts({
+    logger,
+    hosts: () => listenHosts(options.nodePortAddresses, options.nodeAddresses),
+    proxyHealthy: () => health.health.alive,
+    onClash: own.checkPortClash,
+  });
+  opened.defer(() => checkPorts.close());
+  const conntrack = module.flows === 'netfilter' ? openConntrack(logger) : null;
+  if (conntrack) opened.use(conntrack);
+  const flows = conntrack && flowCleaner({ conntrack, clock, logger, observer: { ...kubeProxy, ...own } });
+  const observer = observers([
+    health.observer,
+    kubeProxy.observer,
+    own.observer,
+    { ...silentObserver, committed: (changes) => checkPorts.update(changes) },
+  ]);
+  const reconciler = new Reconciler({ driver, held, journal, flows, clock, logger, observer });
+  opened.defer(() => reconciler.idle());
+
+  const answers = nodeEndpoints({ health: () => health.health, clock, answered: kubeProxy.answered });
+  await serve(opened, options, answers, module.name, metrics);
+
+  if (module.flows === 'netfilter')
+    await applySettings(conntrackSettings(options.conntrack, availableParallelism()), logger);
+  await reconciler.start();
+  await together(runtime.signal, [
+    (signal) => healKernel({ driver, reconciler, clock, syncPeriodMs: options.syncPeriodMs }, signal),
+    (signal) =>
       followControllers(
         {
           controllers: options.controllers,
@@ -48,71 +105,73 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
           clock,
           logger,
           random: Math.random,
-          observer: { connected: () => undefined, disconnected: () => undefined },
+          observer: own.link,
         },
         {
           summary: () => reconciler.summary(),
           bucketDigests: () => reconciler.bucketDigests(),
           rename: (version, inputs) => reconciler.rename(version, inputs),
           program: (frame) => reconciler.program(frame),
-          nodeState: () => undefined,
+          nodeState: (state) => health.nodeState(state),
         },
         signal,
       ),
-    ]);
-  } finally {
-    await reconciler.idle();
-    journal.close();
-    await driver.close();
-  }
+    async (signal) => {
+      if (!(await unlessAborted(reconciler.firstInPlace, signal))) return;
+      await removeLeftovers(trace, others, registry, (name) => driverOptions(options, name, logger), logger);
+    },
+  ]);
+  logger.info('stopped; the rules stay in the kernel');
 }
 
-function openState(journal: Journal, stateDir: string): HeldRuleSet {
-  try {
-    return journal.load();
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new StartError(
-      'STATE_DIR',
-      `the state directory ${stateDir} cannot be used (${why}): create it, or pass --state-dir`,
-      error,
-    );
-  }
-}
-
-async function choose(registry: DriverRegistry, options: NodeOptions, logger: Logger): Promise<DriverModule> {
-  try {
-    return await chooseDriver(registry, options.driver, driverOptions(options, 'fake', logger));
-  } catch (error) {
-    if (error instanceof NoDriverError) throw new StartError('NO_DRIVER', error.message, error);
-    throw error;
-  }
-}
-
-async function open(module: DriverModule, options: DriverOptions): Promise<Driver> {
-  try {
-    return await module.open(options);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new StartError('NO_DRIVER', `the ${module.name} driver cannot be opened: ${why}`, error);
-  }
-}
-
-function driverOptions(options: NodeOptions, name: DriverName, logger: Logger): DriverOptions {
-  return {
-    logger: logger.child({ driver: name }),
-    clusterCidrs: options.clusterCidrs,
-    masqueradeAll: options.masqueradeAll,
-    masqueradeBit: options.masqueradeBit,
-    nodePortAddresses: options.nodePortAddresses,
-    nodeAddresses: options.nodeAddresses,
-    icmp: options.icmp,
-    dropInvalid: !options.conntrack.tcpBeLiberal,
-    cgroupPath: options.cgroupPath,
-    bpfFsPath: options.bpfFsPath,
-    stateDir: join(options.stateDir, name),
+async function serve(
+  opened: AsyncDisposableStack,
+  options: NodeOptions,
+  health: RequestListener,
+  proxyMode: string,
+  metrics: Metrics,
+): Promise<void> {
+  const listen = async (address: BindAddress | null, flag: string, handler: RequestListener) => {
+    if (address === null) return;
+    const server = await listenHttpAtStart(address, flag, handler);
+    opened.defer(() => server.close());
   };
+  const configz = () => ({ 'octoplane.node': { ...options, transport: options.transport.t } });
+  const info = infoEndpoints({ proxyMode, configz, metrics: () => metrics.text(), health });
+  await listen(options.healthzBindAddress, '--healthz-bind-address', health);
+  await listen(options.metricsBindAddress, '--metrics-bind-address', info);
 }
 
-/** random(4): one value from boot to boot. */
-const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+/** Runs tasks until all have ended. When one fails the others are stopped, and its error is thrown. */
+async function together(
+  signal: AbortSignal,
+  tasks: readonly ((signal: AbortSignal) => Promise<void>)[],
+): Promise<void> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const results = await Promise.allSettled(
+    tasks.map(async (task) => {
+      try {
+        await task(either);
+      } catch (error) {
+        failed.abort(error);
+        throw error;
+      }
+    }),
+  );
+  const failure = results.find((result) => result.status === 'rejected');
+  if (failure) throw failure.reason;
+}
+
+/** False when the signal is aborted first. */
+async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<boolean> {
+  const aborted = Promise.withResolvers<false>();
+  const abort = () => aborted.resolve(false);
+  if (signal.aborted) return false;
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([promise.then(() => true as const), aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -1,4 +1,4 @@
-import { type DriverModule, type DriverName, type DriverOptions, driverNames, type Probe } from './driver.ts';
+import type { DriverModule, DriverName, DriverOptions, Probe } from './driver.ts';
 import { FakeKernel, fakeModule } from './fake.ts';
 
 /**
@@ -10,6 +10,7 @@ export type Loader = () => Promise<DriverModule>;
 export type DriverRegistry = ReadonlyMap<DriverName, Loader>;
 
 export const driverRegistry: DriverRegistry = new Map<DriverName, Loader>([
+  ['ebpf', async () => (await import('./ebpf/module.ts')).ebpf],
   ['fake', async () => fakeModule(new FakeKernel())],
 ]);
 
@@ -28,7 +29,7 @@ export class NoDriverError extends Error {
 export async function chooseDriver(
   registry: DriverRegistry,
   wanted: DriverName | 'auto',
-  options: DriverOptions,
+  optionsFor: (name: DriverName) => DriverOptions,
 ): Promise<DriverModule> {
   const lacks: string[] = [];
   for (const name of wanted === 'auto' ? autoOrder : [wanted]) {
@@ -37,6 +38,7 @@ export async function chooseDriver(
       lacks.push(`${name}: is not part of this build`);
       continue;
     }
+    const options = optionsFor(name);
     const probe = await module.probe(options);
     if (probe.t === 'able') {
       options.logger.info({ driver: name, details: probe.details }, 'driver chosen');
@@ -55,18 +57,15 @@ export type Cleanup =
   | { readonly t: 'not-here'; readonly driver: DriverName; readonly lacks: readonly string[] }
   | { readonly t: 'failed'; readonly driver: DriverName; readonly error: unknown };
 
-/**
- * Removes what every driver but `except` has left in the kernel. One that fails does not keep the others from being
- * cleaned; one that cannot run here can have left nothing.
- */
+/** Removes what these drivers have left in the kernel. One that fails does not keep the others from being cleaned. */
 export async function cleanUpDrivers(
   registry: DriverRegistry,
   options: (name: DriverName) => DriverOptions,
-  except: DriverName | null,
+  drivers: readonly DriverName[],
 ): Promise<readonly Cleanup[]> {
   const results: Cleanup[] = [];
-  for (const driver of driverNames) {
-    const load = driver === except ? undefined : registry.get(driver);
+  for (const driver of drivers) {
+    const load = registry.get(driver);
     if (load) results.push(await cleanUp(driver, load, options(driver)));
   }
   return results;

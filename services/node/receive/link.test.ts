@@ -1,15 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { DigestSums, digestOf, digestToBytes } from '@octoplane/model/digest.ts';
-import {
-  Plan,
-  Plan_Kind,
-  RulesServiceService,
-  type StreamRequest,
-  type StreamResponse,
-} from '@octoplane/model/gen/octoplane/v1/stream.ts';
+import { Plan_Kind } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
 import { emptyRuleSet, type RuleSet } from '@octoplane/model/rule-set.ts';
 import fc from 'fast-check';
@@ -18,98 +11,9 @@ import { FakeKernel, fakeModule } from '../drivers/fake.ts';
 import { runNode } from '../main.ts';
 import { defaultNodeOptions } from '../options.ts';
 import { arbitraryRuleSet } from '../testing/arbitrary.ts';
+import { Controller, type Conversation } from '../testing/controller.ts';
 import { deltaFrame, repairFrame } from '../testing/frames.ts';
 import { silentLogger } from '../testing/logger.ts';
-
-type Peer = ServerDuplexStream<StreamRequest, StreamResponse>;
-type Message = NonNullable<StreamRequest['message']>;
-type ValueOf = { [M in Message as M['$case']]: M['value'] };
-
-/** A controller made by hand: hands out the streams that nodes open, and reads what they say one by one. */
-class Controller {
-  readonly #server = new Server();
-  readonly #streams: Conversation[] = [];
-  #waiting: ((conversation: Conversation) => void) | null = null;
-  address = '';
-
-  async listen(): Promise<this> {
-    this.#server.addService(RulesServiceService, {
-      stream: (peer: Peer) => {
-        const conversation = new Conversation(peer);
-        if (this.#waiting) this.#waiting(conversation);
-        else this.#streams.push(conversation);
-        this.#waiting = null;
-      },
-    });
-    const bound = Promise.withResolvers<number>();
-    this.#server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) =>
-      error ? bound.reject(error) : bound.resolve(port),
-    );
-    this.address = `127.0.0.1:${await bound.promise}`;
-    return this;
-  }
-
-  next(): Promise<Conversation> {
-    const ready = this.#streams.shift();
-    if (ready) return Promise.resolve(ready);
-    const { promise, resolve } = Promise.withResolvers<Conversation>();
-    this.#waiting = resolve;
-    return promise;
-  }
-
-  stop(): void {
-    this.#server.forceShutdown();
-  }
-}
-
-class Conversation {
-  readonly #peer: Peer;
-  readonly #inbox: (Message | 'end')[] = [];
-  #reader: ((message: Message | 'end') => void) | null = null;
-
-  constructor(peer: Peer) {
-    this.#peer = peer;
-    peer.on('data', ({ message }: StreamRequest) => this.#deliver(message ?? 'end'));
-    peer.on('end', () => {
-      peer.end();
-      this.#deliver('end');
-    });
-    peer.on('cancelled', () => this.#deliver('end'));
-  }
-
-  #deliver(message: Message | 'end'): void {
-    if (this.#reader) this.#reader(message);
-    else this.#inbox.push(message);
-    this.#reader = null;
-  }
-
-  #next(): Promise<Message | 'end'> {
-    const ready = this.#inbox.shift();
-    if (ready !== undefined) return Promise.resolve(ready);
-    const { promise, resolve } = Promise.withResolvers<Message | 'end'>();
-    this.#reader = resolve;
-    return promise;
-  }
-
-  async hears<C extends keyof ValueOf>($case: C): Promise<ValueOf[C]> {
-    const message = await this.#next();
-    expect(message).toMatchObject({ $case });
-    return (message as Message).value as ValueOf[C];
-  }
-
-  /** True when the node hangs up. */
-  async ended(): Promise<boolean> {
-    return (await this.#next()) === 'end';
-  }
-
-  says(message: NonNullable<StreamResponse['message']>): void {
-    this.#peer.write({ message });
-  }
-
-  plan(kind: Plan_Kind, fields: Partial<Plan> = {}): void {
-    this.says({ $case: 'plan', value: { ...Plan.create(), ...fields, kind } });
-  }
-}
 
 const a: RuleSet = fc.sample(arbitraryRuleSet, { numRuns: 1, seed: 1 })[0] ?? emptyRuleSet;
 const b: RuleSet = fc.sample(arbitraryRuleSet, { numRuns: 1, seed: 2 })[0] ?? emptyRuleSet;

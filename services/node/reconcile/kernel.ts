@@ -25,7 +25,8 @@ export type Outcome =
 
 export interface KernelEvents {
   fullSync(why: string): void;
-  failed(step: FailedStep): void;
+  /** `full`: in the course of a full resync. */
+  failed(step: FailedStep, full: boolean): void;
 }
 
 export type FailedStep = 'apply' | 'readBack' | 'dump' | 'prune';
@@ -64,7 +65,7 @@ export class Kernel {
       await this.#driver.apply(changes);
     } catch (cause) {
       const failure = failureOf('apply', cause);
-      this.#events.failed('apply');
+      this.#events.failed('apply', false);
       if (!failure.error.torn && failure.error.refusals.length > 0) return refusedFor(failure);
       return this.#afterFailure(failure, changes, base, held);
     }
@@ -72,7 +73,7 @@ export class Kernel {
     try {
       requireNone(await this.#driver.readBack(changes));
     } catch (cause) {
-      this.#events.failed('readBack');
+      this.#events.failed('readBack', false);
       return this.#afterFailure(failureOf('readBack', cause), changes, base, held);
     }
     return { t: 'programmed', changes, full: false, appliedAtUs, readBackAtUs: this.#clock.monotonicUs() };
@@ -95,7 +96,7 @@ export class Kernel {
       this.#state = { t: 'in-place' };
       return { changes, pruned, appliedAtUs, readBackAtUs };
     } catch (cause) {
-      this.#events.failed(step);
+      this.#events.failed(step, true);
       const failure = failureOf(step, cause);
       this.#state = { t: 'unknown', why: failure.message };
       throw failure;

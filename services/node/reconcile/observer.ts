@@ -1,4 +1,5 @@
 import type { EntryChange } from '@octoplane/model/delta.ts';
+import type { WholeFrame } from './frame.ts';
 import type { HeldRuleSet } from './held.ts';
 import type { KernelEvents, KernelState } from './kernel.ts';
 import type { FrameRefusal } from './validate.ts';
@@ -6,7 +7,7 @@ import type { FrameRefusal } from './validate.ts';
 /** What happens in the reconciler, for health, metrics and whatever else follows the held rule set. Must not throw. */
 export interface ReconcileObserver extends KernelEvents {
   /** A frame has arrived whole and waits for the kernel. */
-  queued(): void;
+  queued(frame: WholeFrame): void;
   /** It is in the kernel and was read back. */
   programmed(done: Programmed): void;
   refused(refusal: FrameRefusal): void;
@@ -34,14 +35,14 @@ export function observers(list: readonly ReconcileObserver[]): ReconcileObserver
     for (const observer of list) tell(observer);
   };
   return {
-    queued: () => each((observer) => observer.queued()),
+    queued: (frame) => each((observer) => observer.queued(frame)),
     programmed: (done) => each((observer) => observer.programmed(done)),
     refused: (refusal) => each((observer) => observer.refused(refusal)),
     committed: (changes, held) => each((observer) => observer.committed(changes, held)),
     driftRepaired: (repaired) => each((observer) => observer.driftRepaired(repaired)),
     kernelState: (state) => each((observer) => observer.kernelState(state)),
     fullSync: (why) => each((observer) => observer.fullSync(why)),
-    failed: (step) => each((observer) => observer.failed(step)),
+    failed: (step, full) => each((observer) => observer.failed(step, full)),
   };
 }
 

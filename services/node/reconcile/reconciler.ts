@@ -63,6 +63,7 @@ export class Reconciler {
   readonly #options: ReconcilerOptions;
   readonly #kernel: Kernel;
   readonly #serial = new Serial();
+  #told: KernelState['t'] | null = null;
   readonly #firstInPlace = Promise.withResolvers<void>();
 
   constructor(options: ReconcilerOptions) {
@@ -118,7 +119,7 @@ export class Reconciler {
   }
 
   async program(frame: WholeFrame): Promise<Answer> {
-    this.#options.observer.queued();
+    this.#options.observer.queued(frame);
     const answer = await this.#serial.run(() => this.#program(frame));
     // The ack does not wait for it, the next frame does.
     if (answer.$case === 'ack')
@@ -165,15 +166,14 @@ export class Reconciler {
   /** Null: it failed, and the kernel is unknown. */
   async #resync(): Promise<Resync | null> {
     const { held, logger, flows } = this.#options;
-    const before = this.#kernel.state;
     try {
       const done = await this.#kernel.resync(held.ruleSet);
       await flows?.clean(done.changes);
-      this.#noteState(before);
+      this.#noteState();
       return done;
     } catch (error) {
       logger.error({ err: error }, 'the kernel could not be read or corrected; it is left as it is and tried again');
-      this.#noteState(before);
+      this.#noteState();
       return null;
     }
   }
@@ -185,7 +185,7 @@ export class Reconciler {
     const validatedAtUs = clock.monotonicUs();
     const before = this.#kernel.state;
     const outcome = await this.#kernel.program(verdict.changes, held.ruleSet, held.isKnown ? held.ruleSet : null);
-    this.#noteState(before);
+    this.#noteState();
     if (outcome.t === 'refused') return this.#refuse(frame, outcome.refusal);
     held.commit(verdict.changes, verdict.sums, frame);
     observer.committed(verdict.changes, held);
@@ -234,10 +234,12 @@ export class Reconciler {
     return { $case: 'nack', value: { ...refusal, refused: frame.to, held: held.version, entries } };
   }
 
-  #noteState(before: KernelState): void {
+  #noteState(): void {
     const { state } = this.#kernel;
     if (state.t === 'in-place' && this.#options.held.isKnown) this.#firstInPlace.resolve();
-    if (state.t !== before.t) this.#options.observer.kernelState(state);
+    if (state.t === this.#told) return;
+    this.#told = state.t;
+    this.#options.observer.kernelState(state);
   }
 
   #unexpected(error: unknown): void {
