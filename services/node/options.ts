@@ -119,7 +119,6 @@ export function validateNodeOptions(options: NodeOptions): void {
 }
 
 function requireHostPort(text: string): void {
-  if (isUnix(text)) return;
   if (isUnixSocket(text)) return;
   const port = Number(text.slice(text.lastIndexOf(':') + 1));
   if (hostOf(text) === '' || !Number.isInteger(port) || port < 1 || port > 65_535)
@@ -131,8 +130,6 @@ const isUnixSocket = (address: string): boolean => /^unix:.+/.test(address);
 
 const hostOf = (address: string): string =>
   address.slice(0, Math.max(0, address.lastIndexOf(':'))).replace(/^\[|\]$/g, '');
-
-const isUnix = (address: string): boolean => address.startsWith('unix:');
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
 
