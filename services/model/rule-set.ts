@@ -92,10 +92,11 @@ export const endpointsEqual = (a: readonly Endpoint[], b: readonly Endpoint[]): 
     a.every((endpoint, i) => {
       const other = b[i];
       return (
-        other !== undefined &&
-        endpoint.ip === other.ip &&
-        endpoint.port === other.port &&
-        endpoint.flags === other.flags
+        endpoint === other ||
+        (other !== undefined &&
+          endpoint.ip === other.ip &&
+          endpoint.port === other.port &&
+          endpoint.flags === other.flags)
       );
     }));
 

@@ -8,6 +8,7 @@ import type { Batch, ClassId, InputRevision, Views } from './batch.ts';
 import { BatchBuilder } from './batch-builder.ts';
 import { ClassView, classIdOf, zoneOfClass } from './class-view.ts';
 import { NodeView } from './node-view.ts';
+import { type LocalCandidates, localCandidates, overlayEntry } from './overlay.ts';
 import { dependsOnZone, overlayNodes, type PreparedPort, prepare } from './prepare.ts';
 import { anywhereIn, onNode, resolvePort, sharing } from './resolve.ts';
 
@@ -220,7 +221,9 @@ export class Compute implements Views {
       const port = ports.get(key) ?? null;
       const changes = this.#computeClasses(key, port);
       for (const [id, change] of changes) batch.changeClass(id, change);
-      for (const node of nodes) this.#computeOverlay(node, key, port, changes, fresh.has(node) ? null : batch);
+      if (nodes.size === 0) continue;
+      const locals = port === null ? noLocals : localCandidates(port);
+      for (const node of nodes) this.#computeOverlay(node, key, port, locals, changes, fresh.has(node) ? null : batch);
     }
   }
 
@@ -247,6 +250,7 @@ export class Compute implements Views {
     node: NodeName,
     key: ServicePortKey,
     port: PreparedPort | null,
+    locals: LocalCandidates,
     changes: ReadonlyMap<ClassId, EntryChange>,
     batch: BatchBuilder | null,
   ): void {
@@ -256,8 +260,9 @@ export class Compute implements Views {
     const classAfter = this.#class(view.classId).entries.get(key) ?? null;
     const held = view.entries.get(key);
     const before = held === undefined ? (classChange ? classChange.before : classAfter) : held;
-    const resolved = port === null ? null : resolvePort(port, onNode(node, zoneOfClass(view.classId)));
-    const after = resolved === null ? null : sharing(classAfter, resolved);
+    const vantage = onNode(node, zoneOfClass(view.classId));
+    // A class has every entry that one of its nodes has: whether there is one depends on frontends alone.
+    const after = port === null || classAfter === null ? null : overlayEntry(port, classAfter, locals, vantage);
     if (after === classAfter) view.drop(key);
     else view.hold(key, after, entryDifference(classAfter, after));
     const overlaid = held !== undefined || after !== classAfter;
@@ -268,7 +273,8 @@ export class Compute implements Views {
   #computeNode(node: NodeName, computed: ReadonlySet<ServiceName>): void {
     for (const name of this.#servicesOn.get(node) ?? []) {
       if (computed.has(name)) continue;
-      for (const port of this.#prepare(name)) this.#computeOverlay(node, port.key, port, noChanges, null);
+      for (const port of this.#prepare(name))
+        this.#computeOverlay(node, port.key, port, localCandidates(port), noChanges, null);
     }
   }
 
@@ -289,6 +295,7 @@ export class Compute implements Views {
 }
 
 const noEntries: ReadonlyMap<ServicePortKey, Entry | null> = new Map();
+const noLocals: LocalCandidates = new Map();
 const noChanges: ReadonlyMap<ClassId, EntryChange> = new Map();
 
 function recordOf(ports: ReadonlyMap<ServicePortKey, PreparedPort>): ServiceRecord | null {
