@@ -172,7 +172,10 @@ export function describeDriverContract(name: string, harness: DriverHarness): vo
       const heard = Promise.withResolvers<string>();
       const stop = new AbortController();
       opened.watch((what) => heard.resolve(what), stop.signal);
+      await opened.dump();
+      expect(opened.undisturbed?.() ?? true).toBe(true);
       flush?.();
+      expect(opened.undisturbed?.() ?? false).toBe(false);
       if (harness.tells) expect(await heard.promise).not.toBe('');
       stop.abort();
       const wanted = unchanged(a).filter(({ after }) => differs(opened, null, after));

@@ -68,6 +68,13 @@ export interface Driver {
   /** Calls back when somebody else may have altered what is ours; at once, not by polling, where the kernel tells. */
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void;
 
+  /**
+   * True when the kernel vouches that nobody else has altered what is ours since this driver last wrote or dumped, at a cost
+   * that does not grow with the rule set (nf_tables counts its generations). The check of every sync period is then done
+   * without a dump. Left out where the kernel cannot tell.
+   */
+  undisturbed?(): boolean;
+
   /** Figures of its own for /metrics, by name without prefix. */
   gauges(): Readonly<Record<string, number>>;
 

@@ -14,6 +14,10 @@ export class FakeKernel {
   orphans = 0;
   /** Applied so far. */
   transactions = 0;
+  /** Dumps so far. */
+  dumps = 0;
+  /** Grows with everything that somebody else does. */
+  disturbances = 0;
   /** Most endpoints that fit. */
   readonly capacity: number;
   readonly #watchers = new Set<(what: string) => void>();
@@ -31,6 +35,7 @@ export class FakeKernel {
   /** What another program does, such as `nft flush ruleset`; watchers are told. */
   disturb(what: string, change: (kernel: FakeKernel) => void): void {
     change(this);
+    this.disturbances++;
     for (const watcher of this.#watchers) watcher(what);
   }
 }
@@ -39,6 +44,7 @@ export class FakeKernel {
 export class FakeDriver implements Driver {
   readonly name = 'fake';
   readonly #kernel: FakeKernel;
+  #seenDisturbances = -1;
 
   constructor(kernel: FakeKernel) {
     this.#kernel = kernel;
@@ -100,6 +106,8 @@ export class FakeDriver implements Driver {
   }
 
   async dump(): Promise<RuleSet> {
+    this.#kernel.dumps++;
+    this.#seenDisturbances = this.#kernel.disturbances;
     return new Map(this.#kernel.entries);
   }
 
@@ -126,6 +134,10 @@ export class FakeDriver implements Driver {
 
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
     this.#kernel.watch(onDisturbed, signal);
+  }
+
+  undisturbed(): boolean {
+    return this.#seenDisturbances === this.#kernel.disturbances;
   }
 
   gauges(): Readonly<Record<string, number>> {

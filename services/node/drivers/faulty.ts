@@ -85,6 +85,10 @@ export class FaultyDriver implements Driver {
     this.#inner.watch(onDisturbed, signal);
   }
 
+  undisturbed(): boolean {
+    return this.#inner.undisturbed?.() ?? false;
+  }
+
   gauges(): Readonly<Record<string, number>> {
     return { ...this.#inner.gauges(), faults: this.faults };
   }

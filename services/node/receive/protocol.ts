@@ -64,7 +64,8 @@ function onPlan(plan: Plan): Step {
   const state: ConversationState = { t: 'following' };
   switch (plan.kind) {
     case Plan_Kind.UP_TO_DATE:
-      if (plan.head === undefined || plan.head.epoch === 0) return violation(state, 'a plan without the head');
+      if (plan.head === undefined || plan.head.epoch === 0)
+        return violation({ t: 'greeting' }, 'a plan without the head');
       return { state, instruction: { t: 'rename', version: plan.head, inputs: plan.inputs } };
     case Plan_Kind.BUCKET_REPAIR:
       return { state, instruction: { t: 'send-digests' } };
@@ -72,7 +73,7 @@ function onPlan(plan: Plan): Step {
     case Plan_Kind.SNAPSHOT:
       return { state, instruction: { t: 'wait' } };
     default:
-      return violation(state, `a plan of unknown kind ${plan.kind}`);
+      return violation({ t: 'greeting' }, `a plan of unknown kind ${plan.kind}`);
   }
 }
 

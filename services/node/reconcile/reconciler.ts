@@ -129,12 +129,16 @@ export class Reconciler {
     return answer;
   }
 
-  /** Reads the kernel and puts right what differs from what is held. Does not fail: the kernel is then unknown. */
-  checkDrift(why: string): Promise<void> {
+  /**
+   * Reads the kernel and puts right what differs from what is held. A routine check is content when the driver says that nobody
+   * was there. Does not fail: the kernel is then unknown.
+   */
+  checkDrift(why: string, kind: 'routine' | 'alarm' = 'alarm'): Promise<void> {
     return this.#serial.run(async () => {
-      const { held, logger, observer } = this.#options;
+      const { held, driver, logger, observer } = this.#options;
       if (!held.isKnown) return;
       const before = this.#kernel.state;
+      if (kind === 'routine' && before.t === 'in-place' && driver.undisturbed?.()) return;
       const done = await this.#resync();
       if (done === null) return;
       const entries = done.changes.length;

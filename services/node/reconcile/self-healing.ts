@@ -25,13 +25,16 @@ export async function healKernel(options: SelfHealingOptions, signal: AbortSigna
   while (!signal.aborted) {
     const unknown = reconciler.kernelState.t === 'unknown';
     const delayMs = unknown ? Math.min(syncPeriodMs, 1000 * 2 ** failures) : syncPeriodMs;
-    const why = await alarm.within(delayMs, clock, signal);
-    if (why === null) return;
-    await reconciler.checkDrift(why);
+    const heard = await alarm.within(delayMs, clock, signal);
+    if (heard.t === 'stopped') return;
+    if (heard.t === 'alarm') await reconciler.checkDrift(heard.what, 'alarm');
+    else await reconciler.checkDrift('sync period', 'routine');
     failures = reconciler.kernelState.t === 'unknown' ? failures + 1 : 0;
     if (!(await passed(clock, restMs, signal))) return;
   }
 }
+
+type Heard = { readonly t: 'alarm'; readonly what: string } | { readonly t: 'quiet' } | { readonly t: 'stopped' };
 
 /** Remembers that something was heard until somebody listens. */
 class Alarm {
@@ -43,20 +46,19 @@ class Alarm {
     this.#listener?.();
   }
 
-  /** What was raised, 'sync period' when nothing was in time, or null when the signal was aborted. */
-  async within(ms: number, clock: Clock, signal: AbortSignal): Promise<string | null> {
+  async within(ms: number, clock: Clock, signal: AbortSignal): Promise<Heard> {
     const stop = new AbortController();
-    const raised = new Promise<true>((resolve) => {
-      this.#listener = () => resolve(true);
-      if (this.#what !== null) resolve(true);
+    const raised = new Promise<void>((resolve) => {
+      this.#listener = resolve;
+      if (this.#what !== null) resolve();
     });
-    const timeUp = passed(clock, ms, AbortSignal.any([signal, stop.signal]));
-    const inTime = await Promise.race([raised, timeUp]);
+    await Promise.race([raised, passed(clock, ms, AbortSignal.any([signal, stop.signal]))]);
     stop.abort();
     this.#listener = null;
-    const what = this.#what ?? 'sync period';
+    if (signal.aborted) return { t: 'stopped' };
+    const what = this.#what;
     this.#what = null;
-    return inTime && !signal.aborted ? what : null;
+    return what === null ? { t: 'quiet' } : { t: 'alarm', what };
   }
 }
 
