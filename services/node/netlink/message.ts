@@ -55,6 +55,13 @@ export class MessageWriter {
     this.#message = -1;
   }
 
+  /** Resets, and gives up the room that an unusually large datagram took. */
+  shrink(bytes = 64 * 1024): void {
+    this.reset();
+    this.#buffer = Buffer.allocUnsafeSlow(bytes);
+    this.#view = viewOf(this.#buffer);
+  }
+
   begin(type: number, messageFlags: number, sequence: number): void {
     this.#message = this.#end;
     this.#need(headerLength);

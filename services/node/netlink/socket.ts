@@ -18,6 +18,7 @@ const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
+const NETLINK_DROP_MEMBERSHIP = 2;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
@@ -150,7 +151,7 @@ export class NetlinkSocket implements Disposable {
     handlers: { readonly onMessage: (message: Message) => void; readonly onLost: () => void },
     signal: AbortSignal,
   ): void {
-    for (const group of groups) this.#option(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
+    for (const group of groups) this.join(group);
     this.#buffer(SO_RCVBUFFORCE, SO_RCVBUF, 4 * 1024 * 1024);
     onReadable(this.#fd, signal, () => {
       try {
@@ -160,6 +161,14 @@ export class NetlinkSocket implements Disposable {
         handlers.onLost();
       }
     });
+  }
+
+  join(group: number): void {
+    this.#option(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
+  }
+
+  leave(group: number): void {
+    this.#option(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, group);
   }
 
   [Symbol.dispose](): void {

@@ -1,0 +1,296 @@
+import { type Cidr, familyOf, formatCidr, type Ip } from '@octoplane/model/address.ts';
+import type { Family } from '@octoplane/model/keys.ts';
+import type { IcmpMode, NodePortAddresses } from '../driver.ts';
+import { families } from './frontends.ts';
+import { frameChains, setLayouts, setsOf, tableName } from './layout.ts';
+
+/** What the frame follows from. */
+export interface FrameOptions {
+  readonly clusterCidrs: readonly Cidr[];
+  readonly masqueradeAll: boolean;
+  readonly masqueradeBit: number;
+  readonly nodePortAddresses: NodePortAddresses;
+  /** The node's own addresses, at most one per family is used for pings. */
+  readonly nodeAddresses: readonly Ip[];
+  readonly icmp: IcmpMode;
+  /** P37. */
+  readonly dropInvalid: boolean;
+}
+
+interface ChainText {
+  readonly name: string;
+  readonly rules: readonly string[];
+}
+
+interface Hook extends ChainText {
+  readonly type: 'nat' | 'filter';
+  readonly hook: 'prerouting' | 'output' | 'postrouting' | 'forward';
+  readonly priority: string;
+  /** As the kernel has it. */
+  readonly priorityNumber: number;
+}
+
+const ip = (family: Family): string => (family === 'IPv4' ? 'ip' : 'ip6');
+const nfproto = (family: Family): string => (family === 'IPv4' ? 'ipv4' : 'ipv6');
+const frontend = (family: Family): string => `${ip(family)} daddr . meta l4proto . th dport`;
+const nodePort = 'meta l4proto . th dport';
+const hex = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
+const both = (rule: (family: Family) => string | readonly string[]): string[] => families.flatMap(rule);
+
+/** The table with all sets and maps, empty. Harmless where they are there. */
+export function setsText(): string {
+  const declarations = setLayouts.map((layout) => {
+    const word = layout.value === null ? 'set' : 'map';
+    const flags = layout.interval ? ' flags interval;' : '';
+    return `  ${word} ${layout.name} { ${layout.type};${flags} comment "${layout.meaning}"; }\n`;
+  });
+  return `table inet ${tableName} {\n  comment "services of Kubernetes, kept by octoplane"\n${declarations.join('')}}\n`;
+}
+
+/**
+ * The chains that are always there, without the hooks: nothing is live before hooksText. The chains are emptied and filled again in one
+ * transaction, so this may be given to the kernel while they are in use.
+ */
+export function chainsText(options: FrameOptions): string {
+  const chains = frameChainsOf(options);
+  return (
+    `table inet ${tableName} {\n${chains.map(({ name }) => `  chain ${name} { }\n`).join('')}}\n` +
+    chains.map(({ name }) => `flush chain inet ${tableName} ${name}\n`).join('') +
+    `table inet ${tableName} {\n${chains.map(chainText).join('')}}\n`
+  );
+}
+
+/** The base chains. Priorities are those that kube-proxy documents, so that what works beside it works beside this. */
+export function hooksText(): string {
+  const declare = (hook: Hook): string =>
+    `  chain ${hook.name} { type ${hook.type} hook ${hook.hook} priority ${hook.priority}; policy accept; }\n`;
+  return (
+    `table inet ${tableName} {\n${hooks.map(declare).join('')}}\n` +
+    hooks.map(({ name }) => `flush chain inet ${tableName} ${name}\n`).join('') +
+    `table inet ${tableName} {\n${hooks.map(chainText).join('')}}\n`
+  );
+}
+
+/** For a base chain that is there with another hook or priority, which cannot be changed. */
+export const removeHookText = (name: string): string =>
+  `flush chain inet ${tableName} ${name}\ndelete chain inet ${tableName} ${name}\n`;
+
+const chainText = ({ name, rules }: ChainText): string =>
+  `  chain ${name} {\n${rules.map((rule) => `    ${rule}\n`).join('')}  }\n`;
+
+export const hooks: readonly Hook[] = [
+  {
+    name: 'prerouting',
+    type: 'nat',
+    hook: 'prerouting',
+    priority: 'dstnat',
+    priorityNumber: -100,
+    rules: ['jump dispatch'],
+  },
+  { name: 'output', type: 'nat', hook: 'output', priority: '-100', priorityNumber: -100, rules: ['jump dispatch'] },
+  {
+    name: 'postrouting',
+    type: 'nat',
+    hook: 'postrouting',
+    // Before the masquerading of others, which would end the way here: what they masquerade is learned, too.
+    priority: 'srcnat - 5',
+    priorityNumber: 95,
+    rules: ['ct status dnat jump learn', 'jump masquerading'],
+  },
+  {
+    name: 'filter-prerouting',
+    type: 'filter',
+    hook: 'prerouting',
+    // After the destinations: what was not translated by then will not be.
+    priority: 'dstnat + 10',
+    priorityNumber: -90,
+    rules: ['ct state new jump refuse'],
+  },
+  {
+    name: 'filter-output',
+    type: 'filter',
+    hook: 'output',
+    priority: '-90',
+    priorityNumber: -90,
+    rules: ['ct state new jump refuse'],
+  },
+  {
+    name: 'filter-forward',
+    type: 'filter',
+    hook: 'forward',
+    priority: 'filter',
+    priorityNumber: 0,
+    rules: ['jump drop-invalid'],
+  },
+];
+
+export const frameChainNames: readonly string[] = [
+  'dispatch',
+  ...Object.values(frameChains),
+  'external-local-node',
+  'node-port-external-local-node',
+  'learn',
+  'masquerading',
+  'refuse',
+  'refuse-cluster-ip',
+  'drop-invalid',
+];
+
+/** In an order in which each names only those before it. */
+function frameChainsOf(options: FrameOptions): ChainText[] {
+  const bit = 2 ** options.masqueradeBit;
+  const mark = `meta mark set meta mark | ${hex(bit)}`;
+  return [
+    { name: frameChains.mark, rules: [mark] },
+    { name: frameChains.markOffCluster, rules: markOffCluster(options, mark) },
+    {
+      name: frameChains.reject,
+      rules: ['meta l4proto tcp reject with tcp reset', 'reject with icmpx port-unreachable'],
+    },
+    {
+      name: frameChains.rejectInRange,
+      rules: [...both((family) => `${inRange(family)} goto ${frameChains.reject}`), 'drop'],
+    },
+    {
+      name: frameChains.sourceRanges,
+      rules: [...both((family) => `${inRange(family)} ${frontend(family)} vmap @${setsOf[family].ranged}`), 'drop'],
+    },
+    ...externalLocal(frameChains.local, options, (family, place) => {
+      const sets = setsOf[family];
+      return `${frontend(family)} vmap @${place === 'inside' ? sets.inside : sets.outside}`;
+    }),
+    ...externalLocal(frameChains.nodePortLocal, options, (family, place) => {
+      const sets = setsOf[family];
+      const map = place === 'inside' ? sets.nodePortInside : sets.nodePortOutside;
+      return `meta nfproto ${nfproto(family)} ${nodePort} vmap @${map}`;
+    }),
+    { name: 'dispatch', rules: dispatch(options) },
+    { name: 'learn', rules: both(learning) },
+    { name: 'masquerading', rules: masquerade(bit) },
+    { name: 'refuse-cluster-ip', rules: refuseClusterIp(options.icmp) },
+    { name: 'refuse', rules: refuse(options) },
+    // The peer of an untranslated packet knows no such connection and resets a good one (P37).
+    { name: 'drop-invalid', rules: options.dropInvalid ? ['ct state invalid drop'] : [] },
+  ];
+}
+
+const inRange = (family: Family): string => `${frontend(family)} . ${ip(family)} saddr @${setsOf[family].sourceRange}`;
+
+/** Clients that are not pods: the cluster does not know the way back to them, or they must not see a pod's address (P35). */
+function markOffCluster(options: FrameOptions, mark: string): string[] {
+  if (options.masqueradeAll) return [mark];
+  return both((family) => {
+    const cidrs = cidrsOf(options.clusterCidrs, family);
+    return cidrs === '' ? [] : [`${ip(family)} saddr != ${cidrs} ${mark}`];
+  });
+}
+
+/** Pods and the node itself may go to every endpoint; everybody else to those of this node, unmasqueraded. */
+function externalLocal(
+  name: string,
+  options: FrameOptions,
+  lookup: (family: Family, place: 'inside' | 'outside') => string,
+): ChainText[] {
+  return [
+    {
+      name: `${name}-node`,
+      rules: [`jump ${frameChains.mark}`, ...both((family) => lookup(family, 'inside'))],
+    },
+    {
+      name,
+      rules: [
+        ...both((family) => {
+          const cidrs = cidrsOf(options.clusterCidrs, family);
+          return cidrs === '' ? [] : [`${ip(family)} saddr ${cidrs} ${lookup(family, 'inside')}`];
+        }),
+        `fib saddr type local goto ${name}-node`,
+        ...both((family) => lookup(family, 'outside')),
+      ],
+    },
+  ];
+}
+
+function dispatch(options: FrameOptions): string[] {
+  return [
+    ...both((family) => `${frontend(family)} vmap @${setsOf[family].service}`),
+    ...both((family) => {
+      const address = options.nodeAddresses.find((own) => familyOf(own) === family);
+      if (options.icmp !== 'reply' || address === undefined) return [];
+      // The node itself answers; connection tracking gives the answer the address that was asked.
+      return [`${echoRequest(family)} ${ip(family)} daddr @${setsOf[family].ping} dnat ${ip(family)} to ${address}`];
+    }),
+    ...both((family) =>
+      atNode(options, family).map((guard) => `${guard} ${nodePort} vmap @${setsOf[family].nodePort}`),
+    ),
+  ];
+}
+
+/** Conditions under which a packet is for a node port (P24); none: never. Loopback is for kube-proxy's iptables mode alone (P25). */
+function atNode(options: FrameOptions, family: Family): string[] {
+  const notLoopback = family === 'IPv4' ? 'ip daddr != 127.0.0.0/8' : 'ip6 daddr != ::1';
+  const wanted = options.nodePortAddresses;
+  switch (wanted.t) {
+    case 'all':
+      return [`meta nfproto ${nfproto(family)} fib daddr type local ${notLoopback}`];
+    case 'primary': {
+      const address = options.nodeAddresses.find((own) => familyOf(own) === family);
+      return address === undefined ? [] : [`${ip(family)} daddr ${address}`];
+    }
+    case 'cidrs': {
+      const cidrs = cidrsOf(wanted.cidrs, family);
+      return cidrs === '' ? [] : [`${ip(family)} daddr ${cidrs} fib daddr type local ${notLoopback}`];
+    }
+  }
+}
+
+/**
+ * A connection to (endpoint, frontend) as it leaves, before its source is translated. nft wants the transport protocol
+ * named before it takes `ct original proto-dst`, hence a rule for each.
+ */
+function learning(family: Family): string[] {
+  const sets = setsOf[family];
+  const rules: string[] = [];
+  for (const proto of ['tcp', 'udp', 'sctp']) {
+    const endpoint = `meta l4proto ${proto} meta l4proto . ${ip(family)} daddr . th dport`;
+    rules.push(`${endpoint} . ct original ${ip(family)} daddr . ct original proto-dst vmap @${sets.learn}`);
+    rules.push(`${endpoint} . ct original proto-dst vmap @${sets.nodePortLearn}`);
+  }
+  return rules;
+}
+
+function masquerade(bit: number): string[] {
+  return [
+    `meta mark & ${hex(bit)} != 0 meta mark set meta mark & ${hex(~bit)} masquerade fully-random`,
+    ...both(
+      (family) =>
+        `ct status dnat ${ip(family)} saddr . ${ip(family)} daddr @${setsOf[family].hairpin} masquerade fully-random`,
+    ),
+  ];
+}
+
+/** nat chains cannot reject, so whatever they left as it was is judged here. */
+function refuse(options: FrameOptions): string[] {
+  return [
+    'ct status dnat return',
+    ...both((family) => `${frontend(family)} vmap @${setsOf[family].refuse}`),
+    ...both((family) =>
+      atNode(options, family).map((guard) => `${guard} ${nodePort} vmap @${setsOf[family].nodePortRefuse}`),
+    ),
+    ...both((family) => `${ip(family)} daddr @${setsOf[family].clusterIp} goto refuse-cluster-ip`),
+  ];
+}
+
+function refuseClusterIp(icmp: IcmpMode): string[] {
+  const answer = icmp === 'drop' ? 'drop' : 'reject with icmpx host-unreachable';
+  return [...both((family) => `${echoRequest(family)} ${answer}`), `goto ${frameChains.reject}`];
+}
+
+const echoRequest = (family: Family): string =>
+  family === 'IPv4' ? 'icmp type echo-request' : 'icmpv6 type echo-request';
+
+/** One range plainly, several as a set; empty when there are none of the family. */
+function cidrsOf(cidrs: readonly Cidr[], family: Family): string {
+  const texts = cidrs.filter((cidr) => familyOf(cidr.ip) === family).map(formatCidr);
+  if (texts.length === 0) return '';
+  return texts.length === 1 ? `${texts[0]}` : `{ ${texts.join(', ')} }`;
+}

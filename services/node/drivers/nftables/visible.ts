@@ -1,0 +1,105 @@
+import { type Cidr, cidrContains, familyOf, formatCidr, parseCidr } from '@octoplane/model/address.ts';
+import {
+  type Endpoint,
+  type Entry,
+  endpointFlags,
+  familyBit,
+  type ServicePortSpec,
+} from '@octoplane/model/rule-set.ts';
+import { families, frontendsOf, listsUsed } from './frontends.ts';
+
+/**
+ * What the tables keep of an entry: no health check port, no draining endpoints, no endpoint of a family without a frontend, of
+ * the flags those that a frontend asks for, of the source ranges those that are not within another.
+ */
+export function visibleEntry(entry: Entry): Entry | null {
+  const spec = visibleSpec(entry.spec);
+  if (spec === null) return null;
+  const used = listsUsed(entry.spec);
+  const endpoints: Endpoint[] = [];
+  let changed = spec !== entry.spec;
+  for (const endpoint of entry.endpoints) {
+    const lists = used[familyOf(endpoint.ip)];
+    const mask = (lists.cluster ? endpointFlags.cluster : 0) | (lists.local ? endpointFlags.local : 0);
+    const flags = (endpoint.flags & endpointFlags.draining) !== 0 ? 0 : endpoint.flags & mask;
+    if (flags !== endpoint.flags) changed = true;
+    if (flags === endpoint.flags) endpoints.push(endpoint);
+    else if (flags !== 0) endpoints.push({ ...endpoint, flags });
+  }
+  return changed ? { key: entry.key, spec, endpoints } : entry;
+}
+
+function visibleSpec(spec: ServicePortSpec): ServicePortSpec | null {
+  let usable = 0;
+  let external = false;
+  let any = false;
+  let loadBalancer = 0;
+  for (const frontend of frontendsOf(spec)) {
+    any = true;
+    usable |= familyBit(frontend.family);
+    if (frontend.kind !== 'clusterIP') external = true;
+    if (frontend.kind === 'loadBalancerIP') loadBalancer |= familyBit(frontend.family);
+  }
+  if (!any) return null;
+  const visible: ServicePortSpec = {
+    ...spec,
+    loadBalancerIps: without(spec.loadBalancerIps, spec.clusterIps),
+    externalIps: without(spec.externalIps, [...spec.clusterIps, ...spec.loadBalancerIps]),
+    internalPolicy: spec.clusterIps.length > 0 ? spec.internalPolicy : 'Cluster',
+    externalPolicy: external ? spec.externalPolicy : 'Cluster',
+    sourceRanges: outermostRanges(spec.sourceRanges, loadBalancer),
+    healthCheckNodePort: 0,
+    usableFamilies: spec.usableFamilies & usable,
+  };
+  return differ(spec, visible) ? visible : spec;
+}
+
+function without(ips: readonly string[], others: readonly string[]): readonly string[] {
+  return ips.some((ip) => others.includes(ip)) ? ips.filter((ip) => !others.includes(ip)) : ips;
+}
+
+const differ = (a: ServicePortSpec, b: ServicePortSpec): boolean =>
+  a.loadBalancerIps !== b.loadBalancerIps ||
+  a.externalIps !== b.externalIps ||
+  a.internalPolicy !== b.internalPolicy ||
+  a.externalPolicy !== b.externalPolicy ||
+  a.sourceRanges !== b.sourceRanges ||
+  a.healthCheckNodePort !== b.healthCheckNodePort ||
+  a.usableFamilies !== b.usableFamilies;
+
+/** Interval sets refuse overlaps, and a range within another admits nobody new. */
+function outermostRanges(ranges: readonly string[], familyMask: number): readonly string[] {
+  if (ranges.length === 0) return ranges;
+  const cidrs: Cidr[] = [];
+  for (const text of ranges) {
+    const cidr = parseCidr(text);
+    if (cidr && (familyMask & familyBit(familyOf(cidr.ip))) !== 0) cidrs.push(cidr);
+  }
+  // Shortest prefix first, so that whatever contains a range was seen before it.
+  cidrs.sort((a, b) => a.length - b.length);
+  const outermost: string[] = [];
+  const seen = new Set<string>();
+  for (const cidr of cidrs) {
+    if (within(cidr, seen)) continue;
+    seen.add(formatCidr(cidr));
+    outermost.push(formatCidr(cidr));
+  }
+  outermost.sort();
+  return outermost.length === ranges.length && outermost.every((text, i) => text === ranges[i]) ? ranges : outermost;
+}
+
+/** Asks for every shorter prefix instead of comparing pairs: a thousand ranges are no trouble. */
+function within(cidr: Cidr, seen: ReadonlySet<string>): boolean {
+  for (let length = cidr.length; length >= 0; length--) {
+    const outer = parseCidr(`${cidr.ip}/${length}`);
+    if (outer && seen.has(formatCidr(outer)) && cidrContains(outer, cidr.ip)) return true;
+  }
+  return false;
+}
+
+/** Families with ranges of their own; a family without any admits everybody, as in kube-proxy. */
+export const rangedFamilies = (spec: ServicePortSpec): number =>
+  families.reduce(
+    (mask, family) => (spec.sourceRanges.some((range) => familyOf(range) === family) ? mask | familyBit(family) : mask),
+    0,
+  );
