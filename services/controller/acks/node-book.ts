@@ -82,7 +82,7 @@ export class NodeBook {
     record.sentBytes = 0;
     // What it has is settled by the plan: a machine that booted again has lost what it acknowledged.
     record.programmed = 0;
-    this.#reside(record, this.#views.classOf(name), this.#history.head);
+    this.#reside(record, this.#views.classOf(name), this.#history.head + 1);
     this.#notify(record);
     return record;
   }

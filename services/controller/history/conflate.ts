@@ -35,8 +35,9 @@ export function concerns(batch: Batch, node: NodeName, id: ClassId): boolean {
   return wide?.some(({ key }) => !own.some((mask) => mask.key === key)) ?? false;
 }
 
-/** Does the batch change this entry for this node? */
+/** Does the batch change this entry for this node, or may it, because the node moved? */
 export function touches(batch: Batch, node: NodeName, id: ClassId, key: ServicePortKey): boolean {
+  if (batch.moved.includes(node)) return true;
   const own = batch.overlays.get(node)?.find((change) => change.key === key);
   if (own) return own.before !== own.after;
   return batch.classes.get(id)?.some((change) => change.key === key) ?? false;

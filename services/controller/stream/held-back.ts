@@ -4,16 +4,15 @@ import { type Digest, entryDifference, wrap } from '@octoplane/model/digest.ts';
 import type { RefusedEntry } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Entry, emptyRuleSet, entriesEqual } from '@octoplane/model/rule-set.ts';
-import type { ClassId, Views } from '../compute/batch.ts';
-import { type Conflated, touches } from '../history/conflate.ts';
-import type { Commit } from '../history/history.ts';
+import type { Views } from '../compute/batch.ts';
+import type { Conflated } from '../history/conflate.ts';
 
-/** An entry that a node refused: its frames leave it out until it changes. */
+/** An entry that a node refused: its frames leave it out until its view's is another. */
 export interface HeldBack {
   /** What the node has instead; null: nothing. */
   readonly entry: Entry | null;
-  /** Version whose form of the entry was refused. */
-  readonly refusedAt: number;
+  /** What was refused; null: its removal. */
+  readonly refused: Entry | null;
 }
 
 export type HeldBackEntries = ReadonlyMap<ServicePortKey, HeldBack>;
@@ -34,17 +33,17 @@ export function digestWithout(views: Views, node: NodeName, heldBack: HeldBackEn
   return wrap(digest);
 }
 
-/** Those held back that no commit changed since they were refused; the others are to be tried again. */
+/** Those held back that are still what was refused; the others are to be tried again. */
 export function stillHeldBack(
   heldBack: HeldBackEntries,
-  commits: readonly Commit[],
-  node: NodeName,
-  id: ClassId,
+  entryOf: (key: ServicePortKey) => Entry | null,
 ): HeldBackEntries {
   if (heldBack.size === 0) return nothingHeldBack;
-  const changed = (key: ServicePortKey, refusedAt: number) =>
-    commits.some(({ sequence, batch }) => sequence > refusedAt && touches(batch, node, id, key));
-  return new Map([...heldBack].filter(([key, { refusedAt }]) => !changed(key, refusedAt)));
+  const isStill = (key: ServicePortKey, { entry, refused }: HeldBack) => {
+    const wanted = entryOf(key);
+    return entriesEqual(wanted, refused) && !entriesEqual(wanted, entry);
+  };
+  return new Map([...heldBack].filter(([key, held]) => isStill(key, held)));
 }
 
 /** A delta without what is still held back; entries tried again start from what the node has. */

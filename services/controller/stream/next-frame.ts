@@ -32,8 +32,7 @@ function deltaFrame(making: Making, node: NodeName, from: number, held: HeldBack
   const id = views.classOf(node);
   const shared = deltas.forNode(node, id, from);
   if (!shared) return null;
-  const commits = held.size === 0 ? [] : deltas.commitsSince(from);
-  const heldBack = stillHeldBack(held, commits, node, id);
+  const heldBack = stillHeldBack(held, (key) => viewEntry(views, node, key));
   const delta = held.size === 0 ? shared : rest(making, node, from, shared, held, heldBack);
   const digest = digestWithout(views, node, heldBack);
   const messages = delta.changes.size === 0 ? [] : sealed(delta.bytes(), digest);
@@ -54,8 +53,7 @@ function rest(
 
 function repairFrame(making: Making, node: NodeName, digests: Buffer | null, held: HeldBackEntries): NextFrame {
   const { views, history, repairs } = making;
-  const commits = held.size === 0 ? [] : (history.between(history.oldestBase, history.head) ?? []);
-  const heldBack = stillHeldBack(held, commits, node, views.classOf(node));
+  const heldBack = stillHeldBack(held, (key) => viewEntry(views, node, key));
   const bodies = digests ? repairs.repair(node, digests, heldBack) : repairs.snapshot(node, heldBack);
   const newest = history.at(history.head);
   const frame = encodeFrame(null, history.headVersion, bodies, {

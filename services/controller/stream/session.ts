@@ -4,7 +4,7 @@ import { nodeName, type ServicePortKey } from '@octoplane/model/keys.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Cancel } from '../clock.ts';
 import type { InputRevision } from '../compute/batch.ts';
-import { laggingInput } from '../history/conflate.ts';
+import { laggingInput, touches } from '../history/conflate.ts';
 import type { Release } from './gate.ts';
 import { type HeldBackEntries, heldEntry, nothingHeldBack, viewEntry } from './held-back.ts';
 import { decodeRequest, encodeMove, encodePlan } from './messages.ts';
@@ -340,16 +340,20 @@ export class Session {
 
   /** Entries that the node named, of those that the frame carried and that are not held back yet. */
   #holdBack(nack: Nack, frame: NextFrame): ServicePortKey[] {
-    const { book, views } = this.#context;
+    const { book, views, history } = this.#context;
     const record = this.#known();
+    const id = views.classOf(record.name);
+    const since = history.between(frame.to, history.head);
     const heldBack = new Map(frame.heldBack);
     const named: ServicePortKey[] = [];
     for (const refused of nack.entries) {
       const key = refused.key as ServicePortKey;
       if (heldBack.has(key)) continue;
       const change = frame.changes?.get(key);
-      if (frame.changes ? !change : viewEntry(views, record.name, key) === null) continue;
-      heldBack.set(key, { entry: change ? change.before : heldEntry(refused), refusedAt: frame.to });
+      if (change) heldBack.set(key, { entry: change.before, refused: change.after });
+      // What a repair carried for a key is what the view has, unless that changed since: then it is not what was refused.
+      else if (frame.changes || !since || since.some(({ batch }) => touches(batch, record.name, id, key))) continue;
+      else heldBack.set(key, { entry: heldEntry(refused), refused: viewEntry(views, record.name, key) });
       book.refused(record, key, refused.reason, refused.message || nack.message);
       named.push(key);
     }
