@@ -9,13 +9,17 @@ import { Deltas } from './deltas.ts';
 import { Gate } from './gate.ts';
 import { Repairs } from './repairs.ts';
 import { Session } from './session.ts';
-import type { Admitted, Link, SessionContext } from './session-context.ts';
+import type { Admitted, Link, SessionContext, StreamObserver } from './session-context.ts';
 import { StreamError } from './stream-error.ts';
 
 /** Compute, as streams see it. */
 export interface Cluster extends Views {
   /** A node has opened a stream. The zone is the daemon's own; a Node object's label takes precedence. */
   registerNode(name: NodeName, zone: string): void;
+  /** It will not be back. */
+  forgetNode(name: NodeName): void;
+  /** Nodes that are being deleted. Another set whenever it changes. */
+  readonly leaving: ReadonlySet<NodeName>;
 }
 
 export interface FleetOptions {
@@ -26,6 +30,7 @@ export interface FleetOptions {
   readonly logger: Logger;
   readonly release: string;
   readonly random?: () => number;
+  readonly observer?: StreamObserver;
   readonly settings?: Partial<FleetSettings>;
 }
 
@@ -67,6 +72,7 @@ export class Fleet {
   readonly #sessions = new Set<Session>();
   readonly #byName = new Map<NodeName, Admitted>();
   readonly #leaving = new Map<NodeName, Cancel>();
+  #leavingTold: ReadonlySet<NodeName> = new Set();
   #isOpen = false;
 
   constructor(options: FleetOptions) {
@@ -84,6 +90,7 @@ export class Fleet {
       clock,
       random,
       logger,
+      observer: options.observer ?? null,
       settings: {
         release,
         reconnectSpreadMs: () => Math.ceil((1000 * book.size) / reconnectsPerSecond),
@@ -91,7 +98,8 @@ export class Fleet {
         retryBaseMs: this.#settings.retryBaseMs,
         retryMaxMs: this.#settings.retryMaxMs,
       },
-      isOpen: () => this.#isOpen,
+      isOpen: () => this.#isOpen && history.head > 0,
+      isLeaving: (name) => cluster.leaving.has(name),
       admit: (session, name, zone) => this.#admit(session, name, zone),
       left: (session) => this.#left(session),
     };
@@ -107,26 +115,26 @@ export class Fleet {
     return session;
   }
 
-  /** Every source is in sync and the first version is committed: nodes that wait get their plan. */
+  /** Every source is in sync: from the next `committed` on, nodes that wait get their plan. */
   open(): void {
     this.#isOpen = true;
-    for (const session of this.#sessions) if (session.isWaitingForInputs) session.pump();
   }
 
-  /** Hands a new version to everyone that it concerns and that has no frame unanswered. Resolves when all is written. */
-  async committed(commit: Commit): Promise<void> {
-    const concerned = this.#options.book.committed(commit);
-    this.#repairs.committed(commit.batch);
-    this.inputsAdvanced();
-    for (let i = 0; i < concerned.length; i += this.#settings.fanOutSlice) {
-      if (i > 0) await nextTurn();
-      for (const { name } of concerned.slice(i, i + this.#settings.fanOutSlice)) this.#byName.get(name)?.pump();
+  /** Hands new versions to everyone that they concern and that has no frame unanswered. Resolves when all is written. */
+  async committed(commits: readonly Commit[]): Promise<void> {
+    const concerned = new Set<NodeRecord>();
+    for (const commit of commits) {
+      for (const record of this.#options.book.committed(commit)) concerned.add(record);
+      this.#repairs.committed(commit.batch);
     }
-  }
-
-  /** More input was read: nodes that this controller lagged behind may be served. */
-  inputsAdvanced(): void {
-    for (const session of this.#byName.values()) if (session.isWaitingForInputs) session.pump();
+    this.#announceLeaving();
+    const sessions: Admitted[] = [];
+    for (const session of this.#byName.values())
+      if (session.isWaitingForInputs || (session.record && concerned.has(session.record))) sessions.push(session);
+    for (let i = 0; i < sessions.length; i += this.#settings.fanOutSlice) {
+      if (i > 0) await nextTurn();
+      for (const session of sessions.slice(i, i + this.#settings.fanOutSlice)) session.pump();
+    }
   }
 
   /** Asks every node to go elsewhere and ends its stream. */
@@ -135,6 +143,14 @@ export class Fleet {
     for (const session of this.#sessions) session.move('', reason);
     for (const stop of this.#leaving.values()) stop();
     this.#leaving.clear();
+  }
+
+  /** Nodes whose deletion began or was taken back. */
+  #announceLeaving(): void {
+    const { leaving } = this.#options.cluster;
+    if (leaving === this.#leavingTold) return;
+    for (const name of leaving.symmetricDifference(this.#leavingTold)) this.#byName.get(name)?.tellState();
+    this.#leavingTold = leaving;
   }
 
   #admit(session: Admitted, name: NodeName, zone: string): void {
@@ -161,6 +177,7 @@ export class Fleet {
   #forget(record: NodeRecord): void {
     this.#leaving.delete(record.name);
     this.#options.book.forget(record);
+    this.#options.cluster.forgetNode(record.name);
     this.#options.logger.info({ node: record.name }, 'node forgotten');
   }
 }

@@ -50,6 +50,8 @@ export interface PlanFields {
 
 export const encodePlan = (plan: PlanFields): Buffer => encode({ $case: 'plan', value: plan });
 
+export const encodeNodeState = (leaving: boolean): Buffer => encode({ $case: 'nodeState', value: { leaving } });
+
 export const encodeMove = (to: string, reason: string): Buffer => encode({ $case: 'move', value: { to, reason } });
 
 const encode = (message: StreamResponse['message']): Buffer => {

@@ -45,8 +45,8 @@ class Replica {
 
   commit(batch: Batch): void {
     this.clock.advance(1);
-    this.pending.push(this.fleet.committed(this.history.commit(batch, this.clock.nowUs())));
     this.fleet.open();
+    this.pending.push(this.fleet.committed([this.history.commit(batch, this.clock.nowUs())]));
   }
 
   #make(epoch: number) {

@@ -31,6 +31,15 @@ export interface SessionSettings {
   readonly retryMaxMs: number;
 }
 
+/** Is told what happens on streams, for metrics. */
+export interface StreamObserver {
+  planned(kind: string): void;
+  sent(kind: 'delta' | 'repair', messages: number, bytes: number): void;
+  programmed(latencyUs: number): void;
+  refused(reason: string): void;
+  ended(code: string): void;
+}
+
 /** What all sessions share. */
 export interface SessionContext {
   readonly views: Views;
@@ -43,11 +52,14 @@ export interface SessionContext {
   /** In [0, 1): spreads retries. */
   readonly random: () => number;
   readonly logger: Logger;
+  readonly observer: StreamObserver | null;
   readonly settings: SessionSettings;
   /** Makes the node known to compute, and ends an older stream of the same name. */
   admit(session: Admitted, name: NodeName, zone: string): void;
   /** False: no source has been read in full yet, and nothing may be served. */
   isOpen(): boolean;
+  /** NodeState.leaving of stream.proto. */
+  isLeaving(name: NodeName): boolean;
   left(session: Admitted): void;
 }
 
@@ -56,6 +68,7 @@ export interface Admitted {
   readonly record: NodeRecord | null;
   readonly isWaitingForInputs: boolean;
   pump(): void;
+  tellState(): void;
   abort(error: StreamError): void;
   move(to: string, reason: string): void;
 }

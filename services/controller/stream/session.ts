@@ -7,7 +7,7 @@ import type { InputRevision } from '../compute/batch.ts';
 import { laggingInput, touches } from '../history/conflate.ts';
 import type { Release } from './gate.ts';
 import { type HeldBackEntries, heldEntry, nothingHeldBack, viewEntry } from './held-back.ts';
-import { decodeRequest, encodeMove, encodePlan } from './messages.ts';
+import { decodeRequest, encodeMove, encodeNodeState, encodePlan } from './messages.ts';
 import { type NextFrame, nextFrame } from './next-frame.ts';
 import type { Base, Link, SessionContext } from './session-context.ts';
 import { StreamError } from './stream-error.ts';
@@ -85,6 +85,14 @@ export class Session {
     else if (this.#state.t === 'in-flight') this.#state.release?.();
   }
 
+  /** NodeState changed. */
+  tellState(): void {
+    const { t } = this.#state;
+    // Before the Plan, the Plan brings it.
+    if (t === 'awaiting-hello' || t === 'awaiting-inputs' || t === 'ended') return;
+    this.#write(encodeNodeState(this.#context.isLeaving(this.#known().name)));
+  }
+
   /** The transport is gone. */
   closed(): void {
     if (this.#state.t !== 'ended') this.#leave();
@@ -152,6 +160,7 @@ export class Session {
         'node joined',
       );
       this.#sendPlan(kind);
+      if (this.#context.isLeaving(record.name)) this.#write(encodeNodeState(true));
     };
     if (held === null) {
       plan(Plan_Kind.SNAPSHOT);
@@ -233,11 +242,18 @@ export class Session {
       return;
     }
     if (writable) release();
+    this.#observeSent(frame);
     this.#state = { t: 'in-flight', frame: { ...frame, messages: [] }, release: writable ? null : release };
   }
 
+  #observeSent({ messages, changes }: NextFrame): void {
+    const bytes = messages.reduce((sum, message) => sum + message.length, 0);
+    this.#context.observer?.sent(changes ? 'delta' : 'repair', messages.length, bytes);
+  }
+
   #sendPlan(kind: Plan_Kind): void {
-    const { views, history, settings, clock } = this.#context;
+    const { views, history, settings, clock, observer } = this.#context;
+    observer?.planned(kindNames[kind] ?? '');
     const { name } = this.#known();
     this.#write(
       encodePlan({
@@ -290,6 +306,7 @@ export class Session {
       { sequence: frame.to, digest, durations: ack.durations, heldBack: this.#heldBack },
       clock.nowUs(),
     );
+    this.#context.observer?.programmed(record.latencyUs);
     this.#next();
   }
 
@@ -302,6 +319,7 @@ export class Session {
       throw new StreamError('out-of-sequence', `a Nack of ${nack.refused?.sequence}, ${frame.to} is unanswered`);
     this.#releaseGate();
     const reason = reasonNames[nack.reason] ?? 'UNRECOGNIZED';
+    this.#context.observer?.refused(reason);
     const newlyRefused = this.#holdBack(nack, frame);
     logger.warn(
       { node: record.name, version: frame.to, reason, entries: newlyRefused, message: nack.message },
@@ -378,11 +396,13 @@ export class Session {
 
   #end(error: StreamError | null): void {
     if (this.#state.t === 'ended') return;
-    if (error)
+    if (error) {
+      this.#context.observer?.ended(error.code);
       this.#context.logger.warn(
         { node: this.#record?.name, peer: this.#link.peer, code: error.code, err: error },
         'ending a stream',
       );
+    }
     this.#leave();
     this.#link.end(error);
   }

@@ -23,6 +23,7 @@ export type Edit =
  */
 export class FakeCluster implements Cluster {
   readonly incarnation: string;
+  leaving: ReadonlySet<NodeName> = new Set();
   revision = 0;
   readonly #classes = new Map<ClassId, { readonly ruleSet: Map<ServicePortKey, Entry>; readonly sums: DigestSums }>();
   readonly #overlays = new Map<NodeName, Map<ServicePortKey, Entry | null>>();
@@ -38,6 +39,10 @@ export class FakeCluster implements Cluster {
 
   registerNode(name: NodeName, zone: string): void {
     if (!this.#homes.has(name)) this.#homes.set(name, zone || '-');
+  }
+
+  forgetNode(name: NodeName): void {
+    this.#homes.delete(name);
   }
 
   classOf(node: NodeName): ClassId {

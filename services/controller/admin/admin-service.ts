@@ -1,0 +1,183 @@
+import { type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import {
+  type AdminServiceServer,
+  type GetStatusResponse,
+  SourceStatus_State,
+} from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import type { ServiceName } from '@octoplane/model/keys.ts';
+import type { Logger } from 'pino';
+import { type NodeState, stateOf } from '../acks/node-record.ts';
+import { type NodeSelection, parseSelectors, SelectorError } from '../acks/selectors.ts';
+import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
+import { AdminError } from './admin-error.ts';
+import { Coverage, type Directory, serviceToProto } from './services.ts';
+import { changeToProto, nodeToProto } from './to-proto.ts';
+import { hasRead, serveWait, type WaitDependencies } from './wait-call.ts';
+
+export interface AdminDependencies extends WaitDependencies {
+  readonly release: string;
+  readonly startedAtMs: number;
+  readonly directory: Directory & { reports(): readonly SourceReport[]; rejected(): readonly RejectedObject[] };
+  /** Of a source, as given, without credentials. */
+  locationOf(source: string): string;
+  /** May the peer of this call ask? */
+  isAdmin(call: Pick<ServerUnaryCall<unknown, unknown>, 'getAuthContext'>): boolean;
+  readonly logger: Logger;
+}
+
+const defaultHistoryLimit = 20;
+const maxHistoryLimit = 1000;
+const serviceForm = /^[^/\s]+\/[^/\s]+$/;
+
+/** AdminService of admin.proto. */
+export function adminService(dependencies: AdminDependencies): AdminServiceServer {
+  const { history, book, clock, directory } = dependencies;
+  return {
+    getStatus: unary(dependencies, () => statusOf(dependencies)),
+
+    listNodes: unary(dependencies, ({ selectors }) => {
+      const { matches } = selectionOf(selectors);
+      const nowUs = clock.nowUs();
+      const records = [...book.records].filter(matches).sort((a, b) => (a.name < b.name ? -1 : 1));
+      return { nodes: records.map((record) => nodeToProto(record, history, nowUs)), head: history.headVersion };
+    }),
+
+    listServices: unary(dependencies, ({ service }) => {
+      const name = serviceOf(service, directory);
+      const chosen = name === null ? [...directory.services.values()] : [directory.services.get(name)];
+      const coverage = new Coverage(book);
+      const detail = name !== null;
+      const services = chosen.flatMap((one) =>
+        one ? [serviceToProto(one, { directory, history, coverage, detail })] : [],
+      );
+      return { services: services.sort((a, b) => (fullName(a) < fullName(b) ? -1 : 1)) };
+    }),
+
+    listHistory: unary(dependencies, ({ limit, service }) => {
+      const name = service === '' ? null : (service as ServiceName);
+      const changes = history
+        .newestFirst()
+        .filter(({ services }) => name === null || services.has(name))
+        .take(Math.min(limit || defaultHistoryLimit, maxHistoryLimit))
+        .map((commit) => changeToProto(commit, history.epoch, book.convergence(commit.sequence)));
+      return { changes: [...changes] };
+    }),
+
+    wait(call) {
+      try {
+        requireAdmin(dependencies, call);
+        const { request } = call;
+        const selection = selectionOf(request.selectors);
+        // Before anything is written: a source that is not known, or a version that is not there.
+        const isReady = hasRead(request, history);
+        if (isReady && request.sequence > history.head)
+          throw new AdminError(
+            status.INVALID_ARGUMENT,
+            `version ${request.sequence} is not there yet; the head is ${history.head}`,
+          );
+        // A Service that was just written may come with the inputs.
+        const service = isReady
+          ? serviceOf(request.service, directory, history.newestOf(request.service as ServiceName) !== null)
+          : request.service === ''
+            ? null
+            : (request.service as ServiceName);
+        serveWait(call, { request, selection, service }, dependencies);
+      } catch (error) {
+        call.emit('error', grpcError(error, dependencies.logger));
+      }
+    },
+  };
+}
+
+function unary<Request, Response>(dependencies: AdminDependencies, answer: (request: Request) => Response) {
+  return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+    try {
+      requireAdmin(dependencies, call);
+      callback(null, answer(call.request));
+    } catch (error) {
+      callback(grpcError(error, dependencies.logger));
+    }
+  };
+}
+
+function requireAdmin({ isAdmin }: AdminDependencies, call: Parameters<AdminDependencies['isAdmin']>[0]): void {
+  if (isAdmin(call)) return;
+  throw new AdminError(
+    status.PERMISSION_DENIED,
+    'the certificate is not an admin one: it needs the URI octoplane://admin/NAME, or the organisation octoplane:admins',
+  );
+}
+
+function grpcError(error: unknown, logger: Logger): AdminError {
+  if (error instanceof AdminError) return error;
+  logger.error({ err: error }, 'an admin call failed');
+  return new AdminError(status.INTERNAL, 'the controller failed to answer; its log says why');
+}
+
+function selectionOf(selectors: readonly string[]): NodeSelection {
+  try {
+    return parseSelectors(selectors);
+  } catch (error) {
+    if (error instanceof SelectorError) throw new AdminError(status.INVALID_ARGUMENT, error.message);
+    throw error;
+  }
+}
+
+/** Null: none is named. `wasThere`: a Service that is gone can still be waited for. */
+function serviceOf(text: string, directory: Directory, wasThere = false): ServiceName | null {
+  if (text === '') return null;
+  if (!serviceForm.test(text)) throw new AdminError(status.INVALID_ARGUMENT, `${text} is not NAMESPACE/NAME`);
+  const name = text as ServiceName;
+  if (!wasThere && !directory.services.has(name))
+    throw new AdminError(status.NOT_FOUND, `there is no Service ${text}; octoplane services lists them`);
+  return name;
+}
+
+const fullName = ({ namespace, name }: { readonly namespace: string; readonly name: string }): string =>
+  `${namespace}/${name}`;
+
+const conditions = {
+  syncing: SourceStatus_State.SYNCING,
+  synced: SourceStatus_State.SYNCED,
+  stale: SourceStatus_State.STALE,
+} as const;
+
+function statusOf({
+  release,
+  history,
+  book,
+  startedAtMs,
+  directory,
+  locationOf,
+}: AdminDependencies): GetStatusResponse {
+  const counts: Record<NodeState, number> = { current: 0, late: 0, refusing: 0, disconnected: 0 };
+  for (const record of book.records) counts[stateOf(record)]++;
+  let servicePorts = 0;
+  let endpoints = 0;
+  for (const [name, service] of directory.services) {
+    servicePorts += service.ports.length;
+    for (const slice of directory.slicesOf(name)) endpoints += slice.endpoints.length;
+  }
+  return {
+    release,
+    head: history.headVersion,
+    startedAtMs,
+    sources: directory.reports().map(({ name, condition, sinceMs, revision, objects }) => ({
+      name,
+      location: locationOf(name),
+      state: conditions[condition.t],
+      reason: condition.t === 'stale' ? condition.reason : '',
+      sinceMs,
+      revision: revision ?? undefined,
+      objects,
+    })),
+    services: directory.services.size,
+    servicePorts,
+    endpoints,
+    nodesCurrent: counts.current,
+    nodesLate: counts.late,
+    nodesRefusing: counts.refusing,
+    nodesDisconnected: counts.disconnected,
+    rejected: [...directory.rejected()],
+  };
+}

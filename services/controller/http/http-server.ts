@@ -1,0 +1,50 @@
+import { createServer, type Server } from 'node:http';
+import type { Registry } from 'prom-client';
+import { listenError } from '../grpc-server.ts';
+
+export interface Health {
+  /** Null: ready. Otherwise why not, in words. */
+  whyNotReady(): string | null;
+}
+
+/** /healthz, /livez, /readyz and /metrics. */
+export function httpServer(health: Health, registry: Registry): Server {
+  return createServer((request, response) => {
+    const path = new URL(request.url ?? '/', 'http://controller').pathname;
+    const text = (code: number, body: string) => {
+      response.writeHead(code, { 'content-type': 'text/plain; charset=utf-8' });
+      response.end(request.method === 'HEAD' ? undefined : `${body}\n`);
+    };
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      text(405, 'GET or HEAD');
+    } else if (path === '/healthz' || path === '/livez') {
+      text(200, 'ok');
+    } else if (path === '/readyz') {
+      const why = health.whyNotReady();
+      text(why === null ? 200 : 503, why ?? 'ok');
+    } else if (path === '/metrics') {
+      registry.metrics().then(
+        (metrics) => {
+          response.writeHead(200, { 'content-type': registry.contentType });
+          response.end(metrics);
+        },
+        (error: Error) => text(500, error.message),
+      );
+    } else {
+      text(404, 'GET /healthz, /livez, /readyz or /metrics');
+    }
+  });
+}
+
+/** Resolves with the port. */
+export function listenHttp(server: Server, address: string): Promise<number> {
+  const colon = address.lastIndexOf(':');
+  const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) => reject(listenError('--http', address, cause)));
+    server.listen({ host, port: Number(address.slice(colon + 1)) }, () => {
+      const bound = server.address();
+      resolve(typeof bound === 'object' && bound ? bound.port : 0);
+    });
+  });
+}

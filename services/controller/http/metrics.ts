@@ -1,0 +1,109 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { NodeBook } from '../acks/node-book.ts';
+import { type NodeState, stateOf } from '../acks/node-record.ts';
+import type { History } from '../history/history.ts';
+import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
+import type { StreamObserver } from '../stream/session-context.ts';
+
+export interface Measured {
+  readonly history: History;
+  readonly book: NodeBook;
+  readonly streams: () => number;
+  readonly reports: () => readonly SourceReport[];
+  readonly rejected: () => readonly RejectedObject[];
+  readonly services: () => number;
+}
+
+/** Metrics of the controller. Gauges are read when they are asked for; counters are told by the streams. */
+export class Metrics implements StreamObserver {
+  readonly registry = new Registry();
+  readonly #plans = this.#counter('octoplane_plans_total', 'Plans sent, by kind.', ['kind']);
+  readonly #frames = this.#counter('octoplane_frames_total', 'Frames sent, by kind.', ['kind']);
+  readonly #bytes = this.#counter('octoplane_frame_bytes_total', 'Bytes of frames sent, by kind.', ['kind']);
+  readonly #refusals = this.#counter('octoplane_nacks_total', 'Frames that nodes refused, by reason.', ['reason']);
+  readonly #ended = this.#counter('octoplane_streams_ended_total', 'Streams that the controller ended, by code.', [
+    'code',
+  ]);
+  readonly #latency: Histogram;
+
+  constructor() {
+    this.#latency = new Histogram({
+      name: 'octoplane_programmed_latency_seconds',
+      help: 'From commit to the programmed ack, one observation per frame and node, on the clock of the controller.',
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+      registers: [this.registry],
+    });
+  }
+
+  /** Before the first scrape. */
+  measure({ history, book, streams, reports, rejected, services }: Measured): void {
+    collectDefaultMetrics({ register: this.registry });
+    this.#gauge('octoplane_version_sequence', 'Sequence of the newest version.', () => history.head);
+    this.#gauge('octoplane_streams', 'Open streams.', streams);
+    this.#gauge('octoplane_services', 'Services that are served.', services);
+    this.#gauge('octoplane_rejected_objects', 'Objects that were refused.', () => rejected().length);
+    this.#gaugeBy('octoplane_nodes', 'Known nodes, by state.', 'state', () => {
+      const counts: Record<NodeState, number> = { current: 0, late: 0, refusing: 0, disconnected: 0 };
+      for (const record of book.records) counts[stateOf(record)]++;
+      return Object.entries(counts);
+    });
+    this.#gaugeBy(
+      'octoplane_source_synced',
+      '1 while a source is in sync, 0 before that and while it is stale.',
+      'source',
+      () => reports().map(({ name, condition }) => [name, condition.t === 'synced' ? 1 : 0]),
+    );
+    this.#gaugeBy('octoplane_source_objects', 'Objects that a source holds.', 'source', () =>
+      reports().map(({ name, objects }) => [name, objects]),
+    );
+  }
+
+  planned(kind: string): void {
+    this.#plans.inc({ kind });
+  }
+
+  sent(kind: 'delta' | 'repair', messages: number, bytes: number): void {
+    this.#frames.inc({ kind }, messages);
+    this.#bytes.inc({ kind }, bytes);
+  }
+
+  programmed(latencyUs: number): void {
+    this.#latency.observe(latencyUs / 1_000_000);
+  }
+
+  refused(reason: string): void {
+    this.#refusals.inc({ reason });
+  }
+
+  ended(code: string): void {
+    this.#ended.inc({ code });
+  }
+
+  #counter<Label extends string>(name: string, help: string, labelNames: Label[]): Counter<Label> {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  #gauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
+  #gaugeBy(name: string, help: string, label: string, read: () => readonly (readonly [string, number])[]): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const [value, count] of read()) this.set({ [label]: value }, count);
+      },
+    });
+  }
+}

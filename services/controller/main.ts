@@ -1,0 +1,196 @@
+import type { Server as GrpcServer } from '@grpc/grpc-js';
+import { AdminServiceService } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { HealthImplementation } from 'grpc-health-check';
+import type { Logger } from 'pino';
+import { NodeBook } from './acks/node-book.ts';
+import { adminService } from './admin/admin-service.ts';
+import { addReflection } from './admin/reflection.ts';
+import { Allocator } from './allocate/allocator.ts';
+import { type Clock, systemClock } from './clock.ts';
+import { Compute } from './compute/compute.ts';
+import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
+import { Committer } from './history/committer.ts';
+import { type Commit, History } from './history/history.ts';
+import { httpServer, listenHttp } from './http/http-server.ts';
+import { Metrics } from './http/metrics.ts';
+import { type ControllerOptions, validateControllerOptions } from './options.ts';
+import { openSource } from './sources/open.ts';
+import { type Source, SourceError } from './sources/source.ts';
+import { StartError } from './start-error.ts';
+import { ClusterState } from './state/cluster-state.ts';
+import { Fleet } from './stream/fleet.ts';
+import { rulesService, rulesServiceDefinition } from './stream/rules-service.ts';
+import { authorization } from './tls/authorization.ts';
+import { CertificateFiles } from './tls/certificate-files.ts';
+
+export interface ControllerContext {
+  readonly logger: Logger;
+  /** Aborted: nodes are asked to go elsewhere, and everything is closed within 5 s. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+  /** Called once both ports are bound, with the ports. Nothing is served before every source is in sync. */
+  readonly onListening?: (ports: { readonly grpc: number; readonly http: number }) => void;
+}
+
+/** What SIGTERM leaves for streams to end in; interface.md promises 5 s in all. */
+const drainMs = 4000;
+
+/**
+ * The brain, from its options to its end. Resolves when the signal has been obeyed.
+ * @throws StartError when it cannot start as configured; anything else is a bug.
+ */
+export async function runController(options: ControllerOptions, context: ControllerContext): Promise<void> {
+  validateControllerOptions(options);
+  const { logger, signal, clock = systemClock } = context;
+  const stop = new AbortController();
+  const failed = Promise.withResolvers<never>();
+  const whenStopped = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+
+  await using cleanUp = new AsyncDisposableStack();
+  cleanUp.defer(() => stop.abort());
+
+  const certificates =
+    options.security.t === 'mtls' ? new CertificateFiles(options.security.files, clock, logger) : null;
+  if (certificates) {
+    certificates.watch();
+    cleanUp.defer(() => certificates.close());
+  } else {
+    logger.warn({ listen: options.listen }, '--insecure: anybody who reaches this address is any node and an admin');
+  }
+
+  const sources = options.sources.map((source) => openSource(source, { logger, kubeconfig: options.kubeconfig }));
+  const state = new ClusterState({
+    sources: sources.map(({ name }) => name),
+    allocator: new Allocator({ serviceCidrs: options.serviceCidrs }),
+  });
+  const compute = new Compute(state);
+  const startedAtMs = Math.floor(clock.nowUs() / 1000);
+  const history = new History({ epoch: startedAtMs });
+  const book = new NodeBook(history, compute);
+  const metrics = new Metrics();
+  const cluster = clusterOf(compute, state);
+  const fleet = new Fleet({ cluster, history, book, clock, logger, release: options.release, observer: metrics });
+  const health = new HealthImplementation({ '': 'NOT_SERVING' });
+  const advances = new Set<() => void>();
+  const committer = new Committer({
+    computing: compute,
+    history,
+    clock,
+    logger,
+    audience: {
+      open() {
+        fleet.open();
+        health.setStatus('', 'SERVING');
+      },
+      async committed(commits: readonly Commit[]) {
+        const written = fleet.committed(commits);
+        for (const advance of advances) advance();
+        await written;
+      },
+    },
+    onError: failed.reject,
+  });
+
+  const authorize = authorization(options.security.t === 'mtls');
+  const grpc = newGrpcServer();
+  grpc.addService(rulesServiceDefinition, rulesService(fleet, authorize.node));
+  grpc.addService(
+    AdminServiceService,
+    adminService({
+      release: options.release,
+      startedAtMs,
+      history,
+      book,
+      clock,
+      logger,
+      directory: state,
+      locationOf: (name) => sources.find((source) => source.name === name)?.location ?? '',
+      isAdmin: authorize.admin,
+      signal: stop.signal,
+      onAdvance(callback) {
+        advances.add(callback);
+        return () => advances.delete(callback);
+      },
+    }),
+  );
+  health.addToServer(grpc);
+  if (!addReflection(grpc)) logger.info('no .proto files here: server reflection is not offered');
+
+  metrics.measure({
+    history,
+    book,
+    streams: () => fleet.streams,
+    reports: () => state.reports(),
+    rejected: () => state.rejected(),
+    services: () => state.services.size,
+  });
+  const http = httpServer({ whyNotReady: () => whyNotReady(compute.inSync, state) }, metrics.registry);
+  const ports = {
+    grpc: await listen(grpc, options.listen, serverCredentials(certificates)),
+    http: await listenHttp(http, options.http),
+  };
+  cleanUp.defer(async () => {
+    http.closeAllConnections();
+    await new Promise((resolve) => http.close(resolve));
+  });
+  cleanUp.defer(async () => {
+    stop.abort();
+    health.setStatus('', 'NOT_SERVING');
+    fleet.close('the controller is going away');
+    await closed(grpc, clock);
+  });
+  logger.info({ listen: options.listen, http: options.http, ports, epoch: history.epoch }, 'listening');
+  context.onListening?.(ports);
+
+  for (const source of sources) runSource(source, committer, stop.signal).catch(failed.reject);
+  await Promise.race([whenStopped, failed.promise]);
+  logger.info('stopping');
+}
+
+async function runSource(source: Source, committer: Committer, signal: AbortSignal): Promise<void> {
+  try {
+    await source.run((events) => committer.take(source.name, events), signal);
+  } catch (error) {
+    throw error instanceof SourceError ? new StartError('SOURCE', error.message, { cause: error }) : error;
+  }
+  if (!signal.aborted) throw new Error(`source ${source.name} ended by itself`);
+}
+
+/** Compute with the little of the state that streams ask for. */
+function clusterOf(compute: Compute, state: ClusterState) {
+  return {
+    classOf: compute.classOf.bind(compute),
+    classRuleSet: compute.classRuleSet.bind(compute),
+    classSums: compute.classSums.bind(compute),
+    overlay: compute.overlay.bind(compute),
+    viewDigest: compute.viewDigest.bind(compute),
+    registerNode: compute.registerNode.bind(compute),
+    forgetNode: compute.forgetNode.bind(compute),
+    get leaving() {
+      return state.leaving;
+    },
+  };
+}
+
+function whyNotReady(inSync: boolean, state: ClusterState): string | null {
+  if (inSync) return null;
+  const syncing = state.reports().filter(({ revision }) => revision === null);
+  return `waiting for ${syncing.map(({ name }) => `source ${name}`).join(', ')} to come in sync`;
+}
+
+/** Streams end by themselves after Move; what is left is cut. */
+function closed(server: GrpcServer, clock: Clock): Promise<void> {
+  return new Promise((resolve) => {
+    const cut = clock.after(drainMs, () => {
+      server.forceShutdown();
+      resolve();
+    });
+    server.tryShutdown(() => {
+      cut();
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,63 @@
+import type { Cidr } from '@octoplane/model/address.ts';
+import { StartError } from './start-error.ts';
+import type { TlsFiles } from './tls/certificate-files.ts';
+
+export interface ControllerOptions {
+  /** --source, in order of precedence. At least one; names are unique. */
+  readonly sources: readonly SourceOption[];
+  /** --listen: gRPC for nodes and clients. Default 127.0.0.1:12090: nothing is open to others unless asked for. Port 0: any. */
+  readonly listen: string;
+  /** --http: health and metrics. Default 127.0.0.1:12091, for the same reason. */
+  readonly http: string;
+  /** --service-cidr: at most one per family. Default 10.96.0.0/12, as kubeadm's. */
+  readonly serviceCidrs: readonly Cidr[];
+  /** --state-dir: keeps which Service was given which address. Default null: addresses follow from names, without memory. */
+  readonly stateDir: string | null;
+  /** --kubeconfig. Default null: as kubectl finds it. */
+  readonly kubeconfig: string | null;
+  readonly security: Security;
+  /** For people, in the logs and in `octoplane nodes`. */
+  readonly release: string;
+}
+
+export interface SourceOption {
+  /** Of the cluster; default: the kind. */
+  readonly name: string;
+  readonly kind: 'file' | 'etcd' | 'kubernetes';
+  /** What follows "KIND:", a directory, URLs, or a context. */
+  readonly target: string;
+}
+
+export type Security =
+  /** --tls-cert, --tls-key, --tls-ca: mutual TLS. */
+  | { readonly t: 'mtls'; readonly files: TlsFiles }
+  /** --insecure: for a laptop. Anybody who reaches the port is any node and an admin. */
+  | { readonly t: 'insecure'; readonly allowRemote: boolean };
+
+/** @throws StartError */
+export function validateControllerOptions(options: ControllerOptions): void {
+  const { sources, listen, security } = options;
+  if (sources.length === 0)
+    throw new StartError(
+      'OPTIONS',
+      'No --source is given; give at least one, for example --source file:/etc/octoplane.',
+    );
+  const names = new Set<string>();
+  for (const { name } of sources) {
+    if (names.has(name))
+      throw new StartError('OPTIONS', `Two sources are named ${name}; name them with --source NAME=KIND:...`);
+    names.add(name);
+  }
+  if (security.t === 'insecure' && !security.allowRemote && !isLoopback(listen))
+    throw new StartError(
+      'INSECURE_REMOTE',
+      `--insecure on ${listen} lets anybody there be any node; use --tls-..., a loopback address, or --insecure-allow-remote.`,
+    );
+}
+
+/** Only what no other machine can reach. */
+export function isLoopback(address: string): boolean {
+  if (address.startsWith('unix:')) return true;
+  const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
