@@ -125,6 +125,23 @@ export interface DriverOptions {
   readonly bpfFsPath: string;
   /** Private directory for the driver's files, on the state directory. */
   readonly stateDir: string;
+  /** Of the ipvs driver; what is left out has its default. */
+  readonly ipvs?: Partial<IpvsOptions>;
+}
+
+/** KubeProxyConfiguration's `ipvs` section (P52), but excludeCIDRs: services of others are never touched. */
+export interface IpvsOptions {
+  /** A scheduler of the kernel: rr, wrr, lc, wlc, sh, dh, sed, nq, mh ... Default rr, as in kube-proxy. */
+  readonly scheduler: string;
+  /**
+   * Set arp_ignore and arp_announce, so that the node does not answer ARP for service addresses: wanted with load balancers that
+   * announce them (MetalLB). Default false, because it concerns every interface of the node.
+   */
+  readonly strictArp: boolean;
+  /** Seconds after which idle connections are forgotten. Default 0: what the kernel has. */
+  readonly tcpTimeoutSeconds: number;
+  readonly tcpFinTimeoutSeconds: number;
+  readonly udpTimeoutSeconds: number;
 }
 
 export type NodePortAddresses =
