@@ -21,6 +21,8 @@ export TMPDIR
 # What the guest's kernel calls when it needs a module: the host has none for it in /lib/modules.
 echo /run/job/modprobe >/proc/sys/kernel/modprobe
 ip link set lo up
+# Every other kernel has it built in.
+/run/job/modprobe ipv6
 
 /run/job/run </dev/null
 echo $? >/run/job/exit

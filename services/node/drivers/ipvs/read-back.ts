@@ -1,0 +1,92 @@
+import type { Ip } from '@octoplane/model/address.ts';
+import type { ServiceDevice } from './device.ts';
+import { destinationText, type PlannedService } from './layout.ts';
+import type { LayoutChange } from './plan.ts';
+import type { IpSets, SetRequest } from './sets.ts';
+import { isAbsentElement } from './sets.ts';
+import type { IpvsTable } from './table.ts';
+import { describeId } from './virtual-service.ts';
+
+/** The parts of the kernel that are asked. */
+export interface Asked {
+  readonly table: Pick<IpvsTable, 'service' | 'destinations'>;
+  readonly sets: Pick<IpSets, 'execute'>;
+  readonly device: Pick<ServiceDevice, 'index' | 'has'>;
+}
+
+/** What in the kernel is not as it should be after the change, of that which the change touched; null: nothing. */
+export function mismatchOf({ before, after }: LayoutChange, asked: Asked): string | null {
+  for (const [text, planned] of after.services) {
+    const old = before.services.get(text);
+    const message = old && sameService(old, planned) ? null : serviceMismatch(planned, asked.table);
+    if (message !== null) return message;
+  }
+  for (const [text, { service }] of before.services) {
+    if (after.services.has(text)) continue;
+    // Those with connections are still there, and take no new ones.
+    const open = asked.table.destinations(service.id).some(({ weight }) => weight !== 0);
+    if (open) return `the virtual service for ${describeId(service.id)} is still there`;
+  }
+  return (
+    elementMismatch({ before, after }, asked.sets) ?? addressMismatch(before.addresses, after.addresses, asked.device)
+  );
+}
+
+const sameService = (a: PlannedService, b: PlannedService): boolean =>
+  a.service.persistenceSeconds === b.service.persistenceSeconds &&
+  a.destinations.size === b.destinations.size &&
+  [...b.destinations].every(([text, { draining }]) => a.destinations.get(text)?.draining === draining);
+
+function serviceMismatch({ service, destinations }: PlannedService, table: Asked['table']): string | null {
+  const found = table.service(service.id);
+  const name = `the virtual service for ${describeId(service.id)}`;
+  if (!found) return `${name} is missing`;
+  if (!found.ours || !found.regular) return `${name} is not as we make them`;
+  if (found.scheduler !== service.scheduler) return `${name} has the scheduler ${found.scheduler}`;
+  if (found.persistenceSeconds !== service.persistenceSeconds)
+    return `${name} keeps clients for ${found.persistenceSeconds} s instead of ${service.persistenceSeconds} s`;
+  const weights = new Map(table.destinations(service.id).map((each) => [destinationText(each), each.weight]));
+  for (const [text, { ip, port, draining }] of destinations) {
+    const weight = weights.get(text) ?? 0;
+    if (weight !== (draining ? 0 : 1)) return `endpoint ${ip} port ${port} of ${name} has weight ${weight}`;
+    weights.delete(text);
+  }
+  for (const [text, weight] of weights)
+    if (weight !== 0) return `endpoint ${text.replace(' ', ' port ')} of ${name} is still there`;
+  return null;
+}
+
+function elementMismatch(
+  { before, after }: Pick<LayoutChange, 'before' | 'after'>,
+  sets: Asked['sets'],
+): string | null {
+  const expectedThere: SetRequest[] = [];
+  const expectedGone: SetRequest[] = [];
+  for (const [text, planned] of after.elements)
+    if (before.elements.get(text)?.element.comment !== planned.element.comment)
+      expectedThere.push({ t: 'test', ...planned });
+  for (const [text, planned] of before.elements)
+    if (!after.elements.has(text)) expectedGone.push({ t: 'test', ...planned });
+  const [missing] = sets.execute(expectedThere);
+  if (missing) return `${missing.request.element.ip} is missing in the set ${missing.request.set.name}`;
+  const absent = new Set(
+    sets
+      .execute(expectedGone)
+      .filter(({ error }) => isAbsentElement(error) || error.code === 'ENOENT')
+      .map(({ request }) => request),
+  );
+  const present = expectedGone.find((request) => !absent.has(request));
+  return present ? `${present.element.ip} is still in the set ${present.set.name}` : null;
+}
+
+function addressMismatch(
+  before: ReadonlyMap<Ip, boolean>,
+  after: ReadonlyMap<Ip, boolean>,
+  device: Asked['device'],
+): string | null {
+  const added = [...after.keys()].filter((ip) => !before.has(ip));
+  if (added.length === 0) return null;
+  const index = device.index();
+  const missing = added.find((ip) => !device.has(ip, index));
+  return missing === undefined ? null : `${missing} is not an address of this node`;
+}

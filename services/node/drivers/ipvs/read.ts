@@ -1,0 +1,200 @@
+import { familyOf, type Ip } from '@octoplane/model/address.ts';
+import { type Family, parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
+import { compareEndpoints, type Endpoint, type Entry, endpointFlags } from '@octoplane/model/rule-set.ts';
+import { type FrontendKind, type FrontendNote, frontendsOf, isSplit, type Places, parseNote } from './frontends.ts';
+import { elementText, type PlannedElement } from './layout.ts';
+import type { FoundService } from './protocol.ts';
+import { setSpec } from './set-names.ts';
+import type { SetElement } from './sets.ts';
+import { type BusyDestination, idText, type VirtualServiceId } from './virtual-service.ts';
+
+/** The kernel as `dump` found it. */
+export interface Found {
+  /** By elementText. */
+  readonly elements: ReadonlyMap<string, PlannedElement>;
+  /** By idText; ours alone. */
+  readonly services: ReadonlyMap<string, FoundService>;
+  /** Service addresses that are local. */
+  readonly addresses: ReadonlySet<Ip>;
+  readonly scheduler: string;
+  readonly places: Places;
+  /** Source ranges of a frontend, each once. */
+  sources(element: SetElement): readonly string[];
+  destinations(id: VirtualServiceId): readonly BusyDestination[];
+}
+
+interface FoundFrontend {
+  readonly note: FrontendNote;
+  readonly family: Family;
+  readonly element: SetElement;
+  readonly id: VirtualServiceId & { readonly t: 'address' };
+}
+
+/**
+ * Entries, from what the kernel holds of their frontends. A frontend that is not whole (no virtual service, another
+ * scheduler, no route, endpoints unlike those of its siblings) is left out of its entry, and so put right as if it were new.
+ */
+export function entriesIn(found: Found): Map<ServicePortKey, Entry> {
+  const byKey = new Map<ServicePortKey, FoundFrontend[]>();
+  for (const { set, element } of found.elements.values()) {
+    const frontend = frontendOf(element, set.family, found.places);
+    if (!frontend) continue;
+    const others = byKey.get(frontend.note.key);
+    if (others) others.push(frontend);
+    else byKey.set(frontend.note.key, [frontend]);
+  }
+  const entries = new Map<ServicePortKey, Entry>();
+  for (const [key, frontends] of byKey) {
+    const entry = entryOf(key, frontends, found);
+    if (entry) entries.set(key, entry);
+  }
+  return entries;
+}
+
+function frontendOf(element: SetElement, family: Family, places: Places): FoundFrontend | null {
+  const note = parseNote(element.comment);
+  const { ip, port, protocol } = element;
+  if (note === null || port === undefined || protocol === undefined) return null;
+  if (note.kind === 'nodePort' && !places.nodeAddresses.includes(ip)) return null;
+  if (parseServicePortKey(note.key)?.protocol !== protocol) return null;
+  return { note, family, element, id: { t: 'address', ip, port, protocol } };
+}
+
+/** What the frontends of one entry have in common. */
+class Gathered {
+  readonly frontends: FoundFrontend[] = [];
+  readonly #endpoints = new Map<string, Endpoint>();
+  readonly #chosen = new Map<string, string>();
+  readonly #found: Found;
+  #persistenceSeconds = -1;
+  #note: FrontendNote | null = null;
+  readonly #ports = new Map<FrontendKind, number>();
+
+  constructor(found: Found) {
+    this.#found = found;
+  }
+
+  get persistenceSeconds(): number {
+    return Math.max(0, this.#persistenceSeconds);
+  }
+
+  get endpoints(): Endpoint[] {
+    return [...this.#endpoints.values()].sort(compareEndpoints);
+  }
+
+  /** Takes the frontend in when it is whole and agrees with those before it. */
+  add(frontend: FoundFrontend): void {
+    const { note, family, element, id } = frontend;
+    const parts: [VirtualServiceId, 'cluster' | 'local'][] = [[id, note.policy === 'Local' ? 'local' : 'cluster']];
+    if (isSplit(note)) {
+      const near = this.#element('near', frontend);
+      if (near?.mark === undefined || near.mark === 0) return;
+      parts.push([{ t: 'mark', family, mark: near.mark }, 'cluster']);
+    }
+    if (note.kind !== 'nodePort' && !this.#found.addresses.has(element.ip)) return;
+    if (!this.#agrees(note, element.port ?? 0) || !parts.every(([part]) => this.#isWhole(part))) return;
+
+    const open = parts.map(([part]) => this.#found.destinations(part).filter(({ weight }) => weight === 1));
+    const isAway = this.#element('away', frontend) !== undefined;
+    const usable = (note.usableFamilies & (family === 'IPv4' ? 1 : 2)) !== 0;
+    if (isAway !== (usable && open[0]?.length === 0)) return;
+    const names = parts.map(([, list]) => `${list} ${family}`);
+    const texts = open.map(textOf);
+    if (names.some((name, i) => (this.#chosen.get(name) ?? texts[i]) !== texts[i])) return;
+
+    for (const [i, [part, list]] of parts.entries()) {
+      this.#chosen.set(names[i] ?? '', texts[i] ?? '');
+      this.#persistenceSeconds = this.#found.services.get(idText(part))?.persistenceSeconds ?? 0;
+      for (const destination of open[i] ?? []) this.#flag(destination, endpointFlags[list]);
+    }
+    this.#note ??= note;
+    this.#ports.set(note.kind, element.port ?? 0);
+    this.frontends.push(frontend);
+  }
+
+  #isWhole(id: VirtualServiceId): boolean {
+    const service = this.#found.services.get(idText(id));
+    if (!service?.regular || service.scheduler !== this.#found.scheduler) return false;
+    return this.#persistenceSeconds < 0 || service.persistenceSeconds === this.#persistenceSeconds;
+  }
+
+  #agrees(note: FrontendNote, port: number): boolean {
+    if (this.#note === null) return true;
+    if (note.usableFamilies !== this.#note.usableFamilies) return false;
+    if ((this.#ports.get(note.kind) ?? port) !== port) return false;
+    const sibling = this.frontends.find(
+      ({ note: other }) => (other.kind === 'clusterIP') === (note.kind === 'clusterIP'),
+    );
+    return sibling === undefined || sibling.note.policy === note.policy;
+  }
+
+  #element(role: 'near' | 'away', { element, family }: FoundFrontend): SetElement | undefined {
+    return this.#found.elements.get(elementText({ set: setSpec(role, family), element }))?.element;
+  }
+
+  #flag({ ip, port }: BusyDestination, flag: number): void {
+    const text = `${ip} ${port}`;
+    const flags = (this.#endpoints.get(text)?.flags ?? 0) | flag;
+    this.#endpoints.set(text, { ip, port, flags });
+  }
+}
+
+function entryOf(key: ServicePortKey, candidates: readonly FoundFrontend[], found: Found): Entry | null {
+  const gathered = new Gathered(found);
+  const ranges = rangesOf(candidates, found);
+  for (const frontend of candidates) if (ranges.agreesWith(frontend)) gathered.add(frontend);
+  const { frontends } = gathered;
+  const [first] = frontends;
+  if (!first) return null;
+  const ips = (wanted: FrontendKind) =>
+    frontends
+      .filter(({ note }) => note.kind === wanted)
+      .map(({ element }) => element.ip)
+      .sort();
+  const policyOf = (internal: boolean) =>
+    frontends.find(({ note }) => (note.kind === 'clusterIP') === internal)?.note.policy ?? 'Cluster';
+  const loadBalancerIps = ips('loadBalancerIP');
+  const families = frontends.reduce((mask, { family }) => mask | (family === 'IPv4' ? 1 : 2), 0);
+  const nodePorts = frontends.filter(({ note }) => note.kind === 'nodePort');
+  const spec = {
+    clusterIps: ips('clusterIP'),
+    externalIps: ips('externalIP'),
+    loadBalancerIps,
+    nodePort: nodePorts[0]?.element.port ?? 0,
+    internalPolicy: policyOf(true),
+    externalPolicy: policyOf(false),
+    affinityTimeoutSeconds: gathered.persistenceSeconds,
+    sourceRanges: ranges.of(loadBalancerIps),
+    healthCheckNodePort: 0,
+    usableFamilies: first.note.usableFamilies & families,
+  };
+  // A node port that does not answer on every address of the node is put in place anew.
+  const expected = [...frontendsOf(spec, 1, found.places)].filter(({ kind }) => kind === 'nodePort').length;
+  return {
+    key,
+    spec: nodePorts.length === expected ? spec : { ...spec, nodePort: 0 },
+    endpoints: gathered.endpoints,
+  };
+}
+
+/** Source ranges per load balancer's address, which are one list in an entry. */
+function rangesOf(candidates: readonly FoundFrontend[], found: Found) {
+  const byIp = new Map<Ip, string[]>();
+  for (const { note, element, family } of candidates) {
+    if (note.kind !== 'loadBalancerIP') continue;
+    const isRanged = found.elements.has(elementText({ set: setSpec('ranged', family), element }));
+    byIp.set(element.ip, isRanged ? [...found.sources(element)].sort() : []);
+  }
+  const sibling = (ip: Ip) => [...byIp].find(([other]) => familyOf(other) === familyOf(ip))?.[1];
+  return {
+    agreesWith: ({ note, element }: FoundFrontend): boolean =>
+      note.kind !== 'loadBalancerIP' || String(byIp.get(element.ip)) === String(sibling(element.ip)),
+    of: (ips: readonly Ip[]): string[] => [...new Set(ips.flatMap((ip) => byIp.get(ip) ?? []))].sort(),
+  };
+}
+
+const textOf = (destinations: readonly BusyDestination[]): string =>
+  destinations
+    .map(({ ip, port }) => `${ip} ${port}`)
+    .sort()
+    .join();

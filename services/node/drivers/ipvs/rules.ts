@@ -1,0 +1,179 @@
+import { createHash } from 'node:crypto';
+import { type Cidr, familyOf, formatCidr } from '@octoplane/model/address.ts';
+import type { Family } from '@octoplane/model/keys.ts';
+import type { IcmpMode } from '../driver.ts';
+import { type SetRole, setSpec } from './set-names.ts';
+
+/**
+ * What IPVS does not do itself, as a handful of iptables rules for each family that never change: everything that does
+ * change is in the sets they look into. They see the first packet of a connection only.
+ *
+ *   mangle  who may come in (source ranges), where clients in the cluster are sent, what is dropped in silence
+ *   nat     which connections get the node's address as their source, so that answers come back through it
+ *   filter  what a service address says on ports and to pings that are not a frontend's
+ *
+ * IPVS takes packets at LOCAL_IN behind filter INPUT, and at LOCAL_OUT behind nat OUTPUT but before filter OUTPUT; so what
+ * concerns the node's own connections as well is in mangle, where nothing can be rejected but only dropped.
+ */
+export interface RuleOptions {
+  readonly clusterCidrs: readonly Cidr[];
+  readonly masqueradeAll: boolean;
+  readonly masqueradeBit: number;
+  readonly icmp: IcmpMode;
+  readonly dropInvalid: boolean;
+}
+
+export interface TableRules {
+  readonly table: 'mangle' | 'nat' | 'filter';
+  /** Our chains with their rules, without "-A CHAIN". */
+  readonly chains: ReadonlyMap<string, readonly string[]>;
+  /** Rules in chains that belong to everybody, to be the first there. */
+  readonly jumps: readonly { readonly chain: string; readonly rule: string }[];
+}
+
+export const chainPrefix = 'OCTO-IPVS-';
+
+export function rulesFor(family: Family, options: RuleOptions): readonly TableRules[] {
+  const rules = [mangleRules(family, options), natRules(family, options), filterRules(family, options)];
+  const digest = createHash('sha256')
+    .update(JSON.stringify(rules.map(plain)))
+    .digest('hex')
+    .slice(0, 12);
+  // Rules that a newer or otherwise configured version wrote are told by the comment of the jump to them.
+  return rules.map(({ jumps, ...rest }) => ({
+    ...rest,
+    jumps: jumps.map(({ chain, rule }) => ({ chain, rule: `-m comment --comment "octoplane ${digest}" ${rule}` })),
+  }));
+}
+
+const plain = ({ table, chains, jumps }: TableRules) => [table, [...chains], jumps];
+
+function mangleRules(family: Family, { clusterCidrs }: RuleOptions): TableRules {
+  const inCluster = ofFamily(clusterCidrs, family).map((cidr) => `-s ${formatCidr(cidr)} -g ${chainPrefix}NEAR`);
+  const chains = new Map([
+    [
+      `${chainPrefix}PRE`,
+      [
+        `${on(family, 'ranged', 'dst,dst')} ${on(family, 'sources', 'dst,dst,src', '! ')} -j DROP`,
+        // Of the node itself: its connections to a service address begin at that address.
+        `-m addrtype --src-type LOCAL -g ${chainPrefix}NEAR`,
+        ...inCluster,
+        `${on(family, 'away', 'dst,dst')} -j DROP`,
+      ],
+    ],
+    [
+      `${chainPrefix}NEAR`,
+      [
+        `${on(family, 'near', 'dst,dst', '! ')} ${on(family, 'away', 'dst,dst')} -j DROP`,
+        `-j SET --map-set ${setSpec('near', family).name} dst,dst --map-mark`,
+      ],
+    ],
+  ]);
+  const rule = `-m conntrack --ctstate NEW -j ${chainPrefix}PRE`;
+  return {
+    table: 'mangle',
+    chains,
+    jumps: [
+      { chain: 'PREROUTING', rule },
+      { chain: 'OUTPUT', rule },
+    ],
+  };
+}
+
+function natRules(family: Family, { clusterCidrs, masqueradeAll, masqueradeBit }: RuleOptions): TableRules {
+  const bit = `0x${(2 ** masqueradeBit).toString(16)}`;
+  const mark = `-j MARK --set-xmark ${bit}/${bit}`;
+  const internal = on(family, 'internal', 'dst,dst');
+  const cidrs = ofFamily(clusterCidrs, family).map(formatCidr);
+  const internalRules = masqueradeAll
+    ? [`${internal} ${mark}`]
+    : cidrs.length === 0
+      ? []
+      : [...cidrs.map((cidr) => `-s ${cidr} -j RETURN`), `${internal} ${mark}`];
+  const masquerade = '-j MASQUERADE --random-fully';
+  const chains = new Map([
+    [`${chainPrefix}NAT`, [`${on(family, 'external', 'dst,dst')} ${mark}`, ...internalRules]],
+    [
+      `${chainPrefix}POST`,
+      [
+        // The node's own connections that began at a service address.
+        `! -o lo ${on(family, 'address', 'src')} ${masquerade}`,
+        // An endpoint that reaches itself: the answer must not take the short way.
+        `! -o lo -m bpf --bytecode "${sourceIsDestination(family)}" ${masquerade}`,
+        `-m mark ! --mark ${bit}/${bit} -j RETURN`,
+        `-j MARK --set-xmark 0x0/${bit}`,
+        masquerade,
+      ],
+    ],
+  ]);
+  const rule = `-j ${chainPrefix}NAT`;
+  return {
+    table: 'nat',
+    chains,
+    jumps: [
+      { chain: 'PREROUTING', rule },
+      { chain: 'OUTPUT', rule },
+      { chain: 'POSTROUTING', rule: `-j ${chainPrefix}POST` },
+    ],
+  };
+}
+
+function filterRules(family: Family, { icmp, dropInvalid }: RuleOptions): TableRules {
+  const icmpProtocol = family === 'IPv4' ? 'icmp' : 'ipv6-icmp';
+  const echo = family === 'IPv4' ? '-p icmp -m icmp --icmp-type 8' : '-p ipv6-icmp -m icmp6 --icmpv6-type 128';
+  const unreachable = family === 'IPv4' ? 'icmp-host-unreachable' : 'icmp6-addr-unreachable';
+  const port = family === 'IPv4' ? 'icmp-port-unreachable' : 'icmp6-port-unreachable';
+  const pingRules =
+    icmp === 'drop'
+      ? [`${echo} -j DROP`]
+      : [
+          ...(icmp === 'reply' ? [`${echo} ${on(family, 'ping', 'dst')} -j RETURN`] : []),
+          `${echo} -j REJECT --reject-with ${unreachable}`,
+        ];
+  const frontends = (['internal', 'external', 'local'] as const).map(
+    (role) => `${on(family, role, 'dst,dst')} -j RETURN`,
+  );
+  const chains = new Map([
+    [
+      `${chainPrefix}IN`,
+      [
+        ...pingRules,
+        `-p ${icmpProtocol} -j RETURN`,
+        ...frontends,
+        '-p tcp -j REJECT --reject-with tcp-reset',
+        `-j REJECT --reject-with ${port}`,
+      ],
+    ],
+  ]);
+  const jumps = [
+    { chain: 'INPUT', rule: `-m conntrack --ctstate NEW ${on(family, 'address', 'dst')} -j ${chainPrefix}IN` },
+  ];
+  if (dropInvalid) {
+    chains.set(`${chainPrefix}INVALID`, ['-j DROP']);
+    jumps.push({ chain: 'FORWARD', rule: `-m conntrack --ctstate INVALID -j ${chainPrefix}INVALID` });
+  }
+  return { table: 'filter', chains, jumps };
+}
+
+const on = (family: Family, role: SetRole, directions: string, not = ''): string =>
+  `-m set ${not}--match-set ${setSpec(role, family).name} ${directions}`;
+
+const ofFamily = (cidrs: readonly Cidr[], family: Family): Cidr[] => cidrs.filter(({ ip }) => familyOf(ip) === family);
+
+/**
+ * Classic BPF (bpf(4)), as `nfbpf_compile` prints it: load words of the source, compare each with its destination's, 1 when all are
+ * equal. No other match of iptables compares two fields of a packet.
+ */
+function sourceIsDestination(family: Family): string {
+  const words = family === 'IPv4' ? 1 : 4;
+  const source = family === 'IPv4' ? 12 : 8;
+  const length = 4 * words;
+  const code: string[] = [];
+  for (let word = 0; word < words; word++) {
+    const at = source + 4 * word;
+    // ld [destination]; tax; ld [source]; jeq x, 0, to the last instruction
+    code.push(`32 0 0 ${at + length}`, '7 0 0 0', `32 0 0 ${at}`, `29 0 ${4 * (words - word) - 3} 0`);
+  }
+  code.push('6 0 0 1', '6 0 0 0');
+  return [code.length, ...code].join(',');
+}
