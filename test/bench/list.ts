@@ -1,4 +1,5 @@
 import type { Benchmark } from './benchmark.ts';
+import { fleet } from './fleet.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [];
+export const benchmarks: readonly Benchmark[] = [fleet];

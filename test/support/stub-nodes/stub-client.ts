@@ -5,7 +5,8 @@ import type { StubNode } from './stub-node.ts';
 
 export interface StubClientOptions {
   readonly node: StubNode;
-  readonly address: string;
+  /** Asked for with every new connection. */
+  readonly address: string | (() => string);
   readonly credentials: ChannelCredentials;
   /** After each answer to a frame. */
   readonly onAnswer?: (node: StubNode) => void;
@@ -29,13 +30,18 @@ export class StubClient {
     this.#options = options;
   }
 
+  /** As the last plan said. */
+  get reconnectSpreadMs(): number {
+    return this.node.plans.at(-1)?.reconnectSpreadMs ?? 0;
+  }
+
   get isConnected(): boolean {
     return this.#stream !== null;
   }
 
   connect(): void {
     const { address, credentials, node, onEnd } = this.#options;
-    this.#client ??= new Client(address, credentials, {
+    this.#client ??= new Client(typeof address === 'string' ? address : address(), credentials, {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_channelz': 0,
       'grpc.enable_retries': 0,
@@ -48,7 +54,11 @@ export class StubClient {
     // Every end comes as a status, which is looked at below.
     stream.on('error', () => undefined);
     stream.on('status', ({ code, details, metadata }) => {
-      if (this.#stream === stream) this.#stream = null;
+      if (this.#stream !== stream) return;
+      this.#stream = null;
+      // A new channel has no back-off of its own: when to come back is the stub's business.
+      this.#client?.close();
+      this.#client = null;
       onEnd?.(Object.assign(new Error(`${status[code]}: ${details}`), { code, details, metadata }));
     });
     this.send(node.hello());

@@ -1,0 +1,105 @@
+import { credentials } from '@grpc/grpc-js';
+import { nodeName } from '@octoplane/model/keys.ts';
+import type { Credential } from './pki.ts';
+import { StubClient } from './stub-client.ts';
+import { SharedResults, StubNode } from './stub-node.ts';
+
+/**
+ * Many stub nodes in a process of their own, each on its own connection; started with child_process.fork. They come back by themselves, spread
+ * as their last plan says. Rule sets are shared between them, so that memory and time go into the protocol.
+ */
+export interface FleetConfig {
+  readonly t: 'start';
+  readonly address: string;
+  readonly nodes: number;
+  readonly zones: readonly string[];
+  /** One certificate per node; null: plaintext. */
+  readonly tls: { readonly ca: string; readonly nodes: readonly Credential[] } | null;
+  /** Frames are answered after a random time up to this. Default 0. */
+  readonly answerWithinMs?: number;
+}
+
+export type FleetRequest = FleetConfig | { readonly t: 'move'; readonly address: string } | { readonly t: 'count' };
+
+export type FleetReport =
+  /** Every node has a plan since the start, or since the last `move`. */
+  | { readonly t: 'planned'; readonly afterMs: number }
+  | {
+      readonly t: 'counts';
+      readonly plans: Readonly<Record<number, number>>;
+      readonly receivedBytes: number;
+      readonly connected: number;
+      readonly cpuMs: number;
+      readonly digests: readonly string[];
+    };
+
+const shared = new SharedResults();
+let clients: StubClient[] = [];
+let address = '';
+let planned = new Set<StubNode>();
+let startedAt = 0;
+
+process.on('message', (request: FleetRequest) => {
+  if (request.t === 'start') start(request);
+  if (request.t === 'move') {
+    address = request.address;
+    planned = new Set();
+    startedAt = performance.now();
+    for (const { node } of clients) node.plans.length = 0;
+  }
+  if (request.t === 'count') report(counts());
+});
+process.on('disconnect', () => process.exit(0));
+
+function start(config: FleetConfig): void {
+  ({ address } = config);
+  startedAt = performance.now();
+  clients = Array.from({ length: config.nodes }, (_, i) => {
+    const name = nodeName(`node-${i}`);
+    const credential = config.tls?.nodes[i];
+    const node = new StubNode({ name, zone: config.zones[i % config.zones.length] ?? '', shared });
+    const client = new StubClient({
+      node,
+      address: () => address,
+      credentials:
+        config.tls && credential
+          ? credentials.createSsl(Buffer.from(config.tls.ca), Buffer.from(credential.key), Buffer.from(credential.cert))
+          : credentials.createInsecure(),
+      answerDelayMs: () => Math.random() * (config.answerWithinMs ?? 0),
+      onPlan: () => havePlan(node),
+      onEnd: () => comeBack(client),
+    });
+    return client;
+  });
+  for (const client of clients) client.connect();
+}
+
+function havePlan(node: StubNode): void {
+  if (planned.size === clients.length) return;
+  planned.add(node);
+  if (planned.size === clients.length) report({ t: 'planned', afterMs: performance.now() - startedAt });
+}
+
+/** Full jitter over the spread that the controller asked for; half a second while it is not there at all. */
+function comeBack(client: StubClient): void {
+  const spreadMs = Math.max(500, client.reconnectSpreadMs);
+  setTimeout(() => client.connect(), Math.random() * spreadMs);
+}
+
+function counts(): FleetReport {
+  const plans: Record<number, number> = {};
+  for (const { node } of clients) for (const { kind } of node.plans) plans[kind] = (plans[kind] ?? 0) + 1;
+  const { user, system } = process.cpuUsage();
+  return {
+    t: 'counts',
+    plans,
+    receivedBytes: clients.reduce((sum, { node }) => sum + node.receivedBytes, 0),
+    connected: clients.filter(({ isConnected }) => isConnected).length,
+    cpuMs: (user + system) / 1000,
+    digests: [...new Set(clients.map(({ node }) => node.digest.toString(16)))],
+  };
+}
+
+function report(message: FleetReport): void {
+  process.send?.(message);
+}
