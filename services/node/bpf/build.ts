@@ -78,4 +78,11 @@ function sourceHash(): string {
   return hash.digest('hex');
 }
 
-if (process.argv[1] === import.meta.filename) buildPrograms();
+if (process.argv[1] === import.meta.filename) {
+  try {
+    buildPrograms();
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -25,6 +25,35 @@
 #define MAX_UDP_REPLIES 65536
 #endif
 
+#ifndef MAX_FLOWS
+#define MAX_FLOWS 262144
+#endif
+#ifndef MAX_FRAGMENTS
+#define MAX_FRAGMENTS 8192
+#endif
+
+/*
+ * Source ports of masqueraded packets. Below the node ports (30000) and the ports that the kernel gives to the node's own
+ * connections (net.ipv4.ip_local_port_range starts at 32768), neither of which can then be mistaken for a flow of ours.
+ */
+#ifndef MASQUERADE_PORT_MIN
+#define MASQUERADE_PORT_MIN 1024
+#endif
+#ifndef MASQUERADE_PORT_MAX
+#define MASQUERADE_PORT_MAX 29999
+#endif
+
+/* A flow that has been idle for so long may lose its port to a new one; until then only a full map ends it. */
+#ifndef TCP_IDLE_SECONDS
+#define TCP_IDLE_SECONDS 28800
+#endif
+#ifndef TCP_CLOSING_SECONDS
+#define TCP_CLOSING_SECONDS 60
+#endif
+#ifndef UDP_IDLE_SECONDS
+#define UDP_IDLE_SECONDS 180
+#endif
+
 /* Longest key of a service port that is kept: 63 + 1 + 63 + 1 + 5 + 1 + 4, rounded up. */
 #define SERVICE_KEY_BYTES 160
 
@@ -71,8 +100,20 @@
 #define ECHO_REJECT 2
 #define ECHO_DROP 3
 
+/* flow.flags */
+/* Of the packets from the client, or of the answers to them. */
+#define FLOW_FORWARD 1
+#define FLOW_REPLY 2
+/* Its packets take a source on the node, so they are sent on from here, and not by the node's stack. */
+#define FLOW_MASQUERADED 4
+/* A FIN or RST was seen. */
+#define FLOW_CLOSING 8
+
 /* From Linux headers that do not go together with the bpf target. */
 #define ECONNREFUSED 111
 #define EADDRINUSE 98
+#define EEXIST 17
+#define AF_INET 2
+#define AF_INET6 10
 
 #endif

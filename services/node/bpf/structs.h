@@ -123,6 +123,42 @@ struct udp_reply_key {
 	struct endpoint backend;
 };
 
+/* A packet's tuple, as it is on the wire where a program sees it. */
+struct tuple {
+	struct address src;
+	struct address dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+/* What becomes of packets of a tuple. Each flow has two, and each knows the other's key: the new tuple, reversed. */
+struct flow {
+	__u64 seen_ns;
+	struct address src;
+	struct address dst;
+	__be16 sport;
+	__be16 dport;
+	/* The window that the backend was chosen from: whether it may still be chosen is asked again when that has moved. */
+	__u32 start;
+	__u32 flags;
+	__u32 service;
+};
+
+/* Fragments but the first have no ports. */
+struct fragment_key {
+	struct address src;
+	struct address dst;
+	__u32 id;
+	__u32 protocol;
+};
+
+struct fragment {
+	__be16 sport;
+	__be16 dport;
+};
+
 struct source_range_key {
 	__u32 prefix_bits;
 	__u32 service;

@@ -1,19 +1,24 @@
 import type { FSWatcher } from 'node:fs';
 import { watch } from 'node:fs';
+import { join } from 'node:path';
+import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import { parseServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
 import { type Driver, DriverError, type DriverOptions, type Mismatch, type Refusal } from '../driver.ts';
+import type { NodeRole } from './addresses.ts';
 import type { Books } from './books.ts';
 import { type Capacity, refusals } from './capacity.ts';
+import { type Device, Devices } from './devices.ts';
 import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, sizesByMap } from './kernel-maps.ts';
 import { configBytes, writeAddress } from './layout.ts';
-import type { Link } from './links.ts';
-import { nodePortRoles, primaryAddresses, readDevices } from './node-addresses.ts';
+import { detachPinned, type Link } from './links.ts';
+import { nodePortRoles, primaryAddresses } from './node-addresses.ts';
 import { LoadedObject, objectPath } from './object.ts';
-import { makePinDirectories, type Pins, pinsUnder, removeAllPins, removeOtherLayouts } from './pins.ts';
+import { PacketLinks } from './packets.ts';
+import { makePinDirectories, type Pins, pinned, pinsUnder, removeAllPins, removeOtherLayouts } from './pins.ts';
 import { type Reading, readAll } from './read.ts';
 import { mismatches } from './read-back.ts';
 import { render } from './render.ts';
@@ -33,6 +38,8 @@ export class EbpfDriver implements Driver {
   readonly #maps: KernelMaps;
   readonly #grace: Grace;
   readonly #links: readonly Link[];
+  readonly #packetLinks: PacketLinks;
+  readonly #devices: Devices;
   #books: Books;
   #strays: Reading['strays'];
   /** Our own work on the pins, which `watch` must not report. */
@@ -46,6 +53,8 @@ export class EbpfDriver implements Driver {
     this.#maps = parts.maps;
     this.#grace = new Grace(parts.maps.graceFd);
     this.#links = parts.links;
+    this.#packetLinks = parts.packetLinks;
+    this.#devices = new Devices();
     const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
     this.#books = books;
     this.#strays = strays;
@@ -60,9 +69,12 @@ export class EbpfDriver implements Driver {
       const capacity = adoptCapacity(wanted, pins.maps);
       const sockets = LoadedObject.load(objectPath('sockets'), pins.maps, sizesByMap(capacity));
       objects.push(sockets);
+      const packets = LoadedObject.load(objectPath('packets'), pins.maps, sizesByMap(capacity));
+      objects.push(packets);
       const maps = openMaps(sockets, capacity);
       const links = socketLinks(sockets, pins.links, options.cgroupPath);
-      return new EbpfDriver({ options, capacity, pins, objects, maps, links });
+      const packetLinks = new PacketLinks(packets, pins.links, options.clusterCidrs);
+      return new EbpfDriver({ options, capacity, pins, objects, maps, links, packetLinks });
     } catch (error) {
       for (const object of objects) object.close();
       throw asDriverError(error, false);
@@ -117,7 +129,10 @@ export class EbpfDriver implements Driver {
   async prune(wanted: RuleSet): Promise<number> {
     this.#working = true;
     try {
-      return this.#removeUnwanted(wanted) + this.#putConfig() + this.#putAddresses() + this.#putLinks();
+      const devices = this.#devices.read();
+      return (
+        this.#removeUnwanted(wanted) + this.#putConfig(devices) + this.#putAddresses(devices) + this.#putLinks(devices)
+      );
     } catch (error) {
       throw asDriverError(error, true);
     } finally {
@@ -128,15 +143,16 @@ export class EbpfDriver implements Driver {
   async cleanup(): Promise<void> {
     this.#working = true;
     try {
-      for (const link of this.#links) link.close();
+      for (const name of pinned(this.#pins.links)) detachPinned(join(this.#pins.links, name));
       removeAllPins(this.#pins);
     } catch (error) {
       throw asDriverError(error, true);
     }
   }
 
-  /** bpffs tells of pins that are removed, by which attachments end when the daemon does. */
+  /** bpffs tells of pins that are removed, by which attachments end when the daemon does; netlink of devices. */
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
+    this.#devices.follow(() => this.#followDevices(onDisturbed), signal);
     const watchers: FSWatcher[] = [this.#pins.links, this.#pins.maps].map((path) =>
       watch(path, { signal }, (_event, name) => {
         if (!this.#working) onDisturbed(`${path}/${name ?? ''} was changed`);
@@ -165,6 +181,8 @@ export class EbpfDriver implements Driver {
   async close(): Promise<void> {
     await this.#grace.close();
     for (const link of this.#links) link.close();
+    this.#packetLinks.close();
+    this.#devices[Symbol.dispose]();
     this.#maps.backends.close();
     for (const object of this.#objects) object.close();
   }
@@ -192,10 +210,10 @@ export class EbpfDriver implements Driver {
   }
 
   /** Whose namespace the node's is, and what it is called: facts that change with the daemon's place, not with services. */
-  #putConfig(): number {
+  #putConfig(devices: readonly Device[]): number {
     const wanted = this.#maps.config.elements(1);
     wanted.values.writeBigUInt64LE(netnsCookie());
-    for (const ip of primaryAddresses(readDevices(), this.#options.nodeAddresses))
+    for (const ip of primaryAddresses(devices, this.#options.nodeAddresses))
       writeAddress(wanted.values, ip.includes(':') ? 24 : 8, ip);
     const current = Buffer.alloc(configBytes);
     this.#maps.config.read(wanted.keys, current);
@@ -205,11 +223,9 @@ export class EbpfDriver implements Driver {
   }
 
   /** Compares the whole map, because the addresses of the node come and go without us. */
-  #putAddresses(): number {
-    const devices = readDevices();
-    const primary = primaryAddresses(devices, this.#options.nodeAddresses);
+  #putAddresses(devices: readonly Device[]): number {
     const book = this.#books.addresses;
-    book.setNode(nodePortRoles(devices, this.#options.nodePortAddresses, primary));
+    book.setNode(this.#nodeRoles(devices));
     book.takeChanged();
     const wanted = new Map<string, number>();
     const all = [...book.all()].map((ip) => ({ ip, value: book.value(ip) })).filter(hasValue);
@@ -233,8 +249,30 @@ export class EbpfDriver implements Driver {
     return missing.count + unwanted.length;
   }
 
-  #putLinks(): number {
-    let put = 0;
+  #nodeRoles(devices: readonly Device[]): ReadonlyMap<Ip, NodeRole> {
+    const primary = primaryAddresses(devices, this.#options.nodeAddresses);
+    return nodePortRoles(devices, this.#options.nodePortAddresses, primary);
+  }
+
+  /** A pod's device came, or an address: what follows from it costs as much as that, and needs no reconciliation. */
+  #followDevices(onDisturbed: (what: string) => void): void {
+    this.#working = true;
+    try {
+      const devices = this.#devices.read();
+      this.#putConfig(devices);
+      this.#books.addresses.setNode(this.#nodeRoles(devices));
+      write(render([], this.#books), this.#maps);
+      this.#packetLinks.ensure(devices);
+    } catch (error) {
+      this.#options.logger.warn({ error }, 'devices could not be followed; the next reconciliation tries again');
+      onDisturbed('devices changed');
+    } finally {
+      this.#working = false;
+    }
+  }
+
+  #putLinks(devices: readonly Device[]): number {
+    let put = this.#packetLinks.ensure(devices);
     for (const link of this.#links) if (link.ensure()) put++;
     return put + removeOtherLayouts(this.#pins);
   }
@@ -247,6 +285,7 @@ interface Parts {
   readonly objects: readonly LoadedObject[];
   readonly maps: KernelMaps;
   readonly links: readonly Link[];
+  readonly packetLinks: PacketLinks;
 }
 
 const hasValue = <T extends { value: unknown }>(item: T): item is T & { value: NonNullable<T['value']> } =>

@@ -46,6 +46,7 @@ export interface Libbpf {
   readonly programById: (id: number) => number;
   readonly createLink: (program: number, target: number, attachType: number, options: null) => number;
   readonly updateLink: (link: number, program: number, options: null) => number;
+  readonly detachLink: (link: number) => number;
   readonly testRun: (program: number, options: TestRunOptions) => number;
 
   readonly closeFd: (fd: number) => number;
@@ -141,6 +142,7 @@ function load(): Libbpf {
     programById: bpf.func('int bpf_prog_get_fd_by_id(uint32_t id)'),
     createLink: bpf.func('int bpf_link_create(int program, int target, int type, const void *options)'),
     updateLink: bpf.func('int bpf_link_update(int link, int program, const void *options)'),
+    detachLink: bpf.func('int bpf_link_detach(int link)'),
     testRun: (program, options) => testRun(program, Object.assign(options, { sz: koffi.sizeof('OctoTestRun') })),
 
     closeFd: libc.func('int close(int fd)'),

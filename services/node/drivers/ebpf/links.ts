@@ -97,6 +97,22 @@ export class Link {
   }
 }
 
+/** Ends the attachment at once: without this it ends some time after its last reference is gone. */
+export function detachPinned(path: string): void {
+  const bpf = libbpf();
+  const fd = bpf.openPin(path);
+  if (fd === errnos.noEntry) return;
+  checked(fd, `opening ${path}`);
+  try {
+    const result = bpf.detachLink(fd);
+    // Its cgroup or device is gone already.
+    if (result !== errnos.noLink) checked(result, `detaching ${path}`);
+  } finally {
+    bpf.closeFd(fd);
+  }
+  unpin(path);
+}
+
 const programOf = (link: number): number => infoOf(link).readUInt32LE(8);
 
 /** struct bpf_prog_info: type, id. */

@@ -1,26 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
-import { canonicalIp, cidrContains, familyOf, type Ip } from '@octoplane/model/address.ts';
+import { type Cidr, cidrContains, familyOf, type Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
 import type { NodePortAddresses } from '../driver.ts';
 import type { NodeRole } from './addresses.ts';
-
-/** A device of the daemon's network namespace that is up and has addresses. */
-export interface Device {
-  readonly name: string;
-  readonly addresses: readonly Ip[];
-}
-
-/** Without link-local IPv6 addresses, which name no host by themselves. */
-export function readDevices(): readonly Device[] {
-  return Object.entries(networkInterfaces()).map(([name, addresses = []]) => ({
-    name,
-    addresses: addresses
-      .map(({ address }) => canonicalIp(address.replace(/%.*/, '')))
-      .filter((ip) => ip !== null)
-      .filter((ip) => !ip.startsWith('fe80:')),
-  }));
-}
+import type { Device } from './devices.ts';
 
 /** Where node ports answer (P24). Loopback answers for the node's own processes, and only where all addresses do (P25). */
 export function nodePortRoles(
@@ -52,6 +35,13 @@ export function primaryAddresses(devices: readonly Device[], named: readonly Ip[
     return candidates.slice(0, 1);
   });
 }
+
+/**
+ * Does traffic from outside the cluster come and go by this device? Those with an address of the node: the device of a pod has
+ * none, and a bridge of pods one of the pod network's.
+ */
+export const isOuter = ({ addresses }: Device, podNetworks: readonly Cidr[]): boolean =>
+  addresses.some((ip) => !isLoopback(ip) && !podNetworks.some((cidr) => cidrContains(cidr, ip)));
 
 export const isLoopback = (ip: Ip): boolean => ip.startsWith('127.') || ip === '::1';
 

@@ -21,7 +21,7 @@ export function probeKernel(options: DriverOptions): Probe {
 }
 
 function* fileLacks({ bpfFsPath, cgroupPath }: DriverOptions): Generator<string> {
-  if (!existsSync(objectPath('sockets')))
+  if (!existsSync(objectPath('sockets')) || !existsSync(objectPath('packets')))
     yield 'The compiled programs are missing: in a checkout, run "node services/node/bpf/build.ts" (needs clang).';
   if (!isOn('bpf', bpfFsPath))
     yield `${bpfFsPath} is not a BPF file system: run "mount -t bpf bpf ${bpfFsPath}", or name another with --bpf-fs.`;
