@@ -19,14 +19,14 @@
 #define MAX_RANGES 65536
 #endif
 #ifndef MAX_AFFINITIES
-#define MAX_AFFINITIES 131072
+#define MAX_AFFINITIES 65536
 #endif
 #ifndef MAX_UDP_REPLIES
-#define MAX_UDP_REPLIES 65536
+#define MAX_UDP_REPLIES 32768
 #endif
 
 #ifndef MAX_FLOWS
-#define MAX_FLOWS 262144
+#define MAX_FLOWS 131072
 #endif
 #ifndef MAX_FRAGMENTS
 #define MAX_FRAGMENTS 8192

@@ -1,5 +1,5 @@
 import type { FSWatcher } from 'node:fs';
-import { watch } from 'node:fs';
+import { existsSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
@@ -12,7 +12,7 @@ import { type Capacity, refusals } from './capacity.ts';
 import { type Device, Devices } from './devices.ts';
 import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
-import { adoptCapacity, type KernelMaps, openMaps, sizesByMap } from './kernel-maps.ts';
+import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
 import { configBytes, writeAddress } from './layout.ts';
 import { detachPinned, type Link } from './links.ts';
 import { nodePortRoles, primaryAddresses } from './node-addresses.ts';
@@ -34,7 +34,7 @@ export class EbpfDriver implements Driver {
   readonly #options: DriverOptions;
   readonly #capacity: Capacity;
   readonly #pins: Pins;
-  readonly #objects: readonly LoadedObject[];
+  readonly #objects: Objects;
   readonly #maps: KernelMaps;
   readonly #grace: Grace;
   readonly #links: readonly Link[];
@@ -42,8 +42,6 @@ export class EbpfDriver implements Driver {
   readonly #devices: Devices;
   #books: Books;
   #strays: Reading['strays'];
-  /** Our own work on the pins, which `watch` must not report. */
-  #working = false;
 
   private constructor(parts: Parts) {
     this.#options = parts.options;
@@ -63,20 +61,23 @@ export class EbpfDriver implements Driver {
   /** Loads the programs and takes over pinned maps; attaches nothing. */
   static open(options: DriverOptions, wanted: Capacity): EbpfDriver {
     const pins = pinsUnder(options.bpfFsPath);
-    const objects: LoadedObject[] = [];
+    const loaded: LoadedObject[] = [];
+    const load = (name: ObjectName, sizes: Readonly<Record<string, number>>): LoadedObject => {
+      const object = LoadedObject.load(objectPath(name), pins.maps, sizes);
+      loaded.push(object);
+      return object;
+    };
     try {
       makePinDirectories(pins);
       const capacity = adoptCapacity(wanted, pins.maps);
-      const sockets = LoadedObject.load(objectPath('sockets'), pins.maps, sizesByMap(capacity));
-      objects.push(sockets);
-      const packets = LoadedObject.load(objectPath('packets'), pins.maps, sizesByMap(capacity));
-      objects.push(packets);
-      const maps = openMaps(sockets, capacity);
-      const links = socketLinks(sockets, pins.links, options.cgroupPath);
-      const packetLinks = new PacketLinks(packets, pins.links, options.clusterCidrs);
+      const sizes = sizesByMap(capacity);
+      const objects = { sockets: load('sockets', sizes), packets: load('packets', sizes) };
+      const maps = openMaps(objects.sockets, capacity);
+      const links = socketLinks(objects.sockets, pins.links, options.cgroupPath);
+      const packetLinks = new PacketLinks(objects.packets, pins.links, options.clusterCidrs);
       return new EbpfDriver({ options, capacity, pins, objects, maps, links, packetLinks });
     } catch (error) {
-      for (const object of objects) object.close();
+      for (const object of loaded) object.close();
       throw asDriverError(error, false);
     }
   }
@@ -127,7 +128,6 @@ export class EbpfDriver implements Driver {
   }
 
   async prune(wanted: RuleSet): Promise<number> {
-    this.#working = true;
     try {
       const devices = this.#devices.read();
       return (
@@ -135,13 +135,10 @@ export class EbpfDriver implements Driver {
       );
     } catch (error) {
       throw asDriverError(error, true);
-    } finally {
-      this.#working = false;
     }
   }
 
   async cleanup(): Promise<void> {
-    this.#working = true;
     try {
       for (const name of pinned(this.#pins.links)) detachPinned(join(this.#pins.links, name));
       removeAllPins(this.#pins);
@@ -154,8 +151,9 @@ export class EbpfDriver implements Driver {
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
     this.#devices.follow(() => this.#followDevices(onDisturbed), signal);
     const watchers: FSWatcher[] = [this.#pins.links, this.#pins.maps].map((path) =>
-      watch(path, { signal }, (_event, name) => {
-        if (!this.#working) onDisturbed(`${path}/${name ?? ''} was changed`);
+      watch(path, { signal }, () => {
+        const missing = this.#missingPin();
+        if (missing !== null) onDisturbed(`${missing} was removed`);
       }),
     );
     for (const watcher of watchers)
@@ -184,7 +182,7 @@ export class EbpfDriver implements Driver {
     this.#packetLinks.close();
     this.#devices[Symbol.dispose]();
     this.#maps.backends.close();
-    for (const object of this.#objects) object.close();
+    for (const name of objectNames) this.#objects[name].close();
   }
 
   #visibleChange({ key, before, after }: EntryChange): EntryChange {
@@ -249,6 +247,12 @@ export class EbpfDriver implements Driver {
     return missing.count + unwanted.length;
   }
 
+  #missingPin(): string | null {
+    const maps = objectNames.flatMap((name) => pinnedMaps[name]).map((name) => join(this.#pins.maps, name));
+    const links = [...this.#links, ...this.#packetLinks.all()].map(({ path }) => path);
+    return [...maps, ...links].find((path) => !existsSync(path)) ?? null;
+  }
+
   #nodeRoles(devices: readonly Device[]): ReadonlyMap<Ip, NodeRole> {
     const primary = primaryAddresses(devices, this.#options.nodeAddresses);
     return nodePortRoles(devices, this.#options.nodePortAddresses, primary);
@@ -256,7 +260,6 @@ export class EbpfDriver implements Driver {
 
   /** A pod's device came, or an address: what follows from it costs as much as that, and needs no reconciliation. */
   #followDevices(onDisturbed: (what: string) => void): void {
-    this.#working = true;
     try {
       const devices = this.#devices.read();
       this.#putConfig(devices);
@@ -266,23 +269,27 @@ export class EbpfDriver implements Driver {
     } catch (error) {
       this.#options.logger.warn({ error }, 'devices could not be followed; the next reconciliation tries again');
       onDisturbed('devices changed');
-    } finally {
-      this.#working = false;
     }
   }
 
   #putLinks(devices: readonly Device[]): number {
+    makePinDirectories(this.#pins);
     let put = this.#packetLinks.ensure(devices);
+    for (const name of objectNames) put += this.#objects[name].ensurePins(this.#pins.maps, pinnedMaps[name]);
     for (const link of this.#links) if (link.ensure()) put++;
     return put + removeOtherLayouts(this.#pins);
   }
 }
 
+const objectNames = ['sockets', 'packets'] as const;
+type ObjectName = (typeof objectNames)[number];
+type Objects = Readonly<Record<ObjectName, LoadedObject>>;
+
 interface Parts {
   readonly options: DriverOptions;
   readonly capacity: Capacity;
   readonly pins: Pins;
-  readonly objects: readonly LoadedObject[];
+  readonly objects: Objects;
   readonly maps: KernelMaps;
   readonly links: readonly Link[];
   readonly packetLinks: PacketLinks;

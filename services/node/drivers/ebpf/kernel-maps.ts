@@ -40,6 +40,23 @@ export function openMaps(object: LoadedObject, capacity: Capacity): KernelMaps {
   };
 }
 
+/** Everything that is pinned, by the object that can pin it again. */
+export const pinnedMaps = {
+  sockets: [
+    'frontends',
+    'backends',
+    'services',
+    'addresses',
+    'source_ranges',
+    'affinities',
+    'config',
+    'grace',
+    'peers',
+    'udp_replies',
+  ],
+  packets: ['flows', 'fragments'],
+} as const;
+
 const mapNames = {
   frontends: 'frontends',
   backends: 'backends',

@@ -28,14 +28,14 @@ export type Target = { readonly t: 'cgroup'; readonly path: string } | { readonl
  * step, so that no connection falls between them. Links go beside the programs of others, never over them.
  */
 export class Link {
-  readonly #path: string;
+  readonly path: string;
   readonly #program: number;
   readonly #attachType: number;
   readonly #target: Target;
   #fd = -1;
 
   constructor(at: { directory: string; name: string }, program: number, attachType: number, target: Target) {
-    this.#path = join(at.directory, at.name);
+    this.path = join(at.directory, at.name);
     this.#program = program;
     this.#attachType = attachType;
     this.#target = target;
@@ -44,20 +44,23 @@ export class Link {
   /** Attaches, takes over, or re-pins what is missing. False: all was well. */
   ensure(): boolean {
     const bpf = libbpf();
-    const pinnedFd = bpf.openPin(this.#path);
-    if (pinnedFd < 0 && pinnedFd !== errnos.noEntry) checked(pinnedFd, `opening ${this.#path}`);
+    const pinnedFd = bpf.openPin(this.path);
+    if (pinnedFd < 0 && pinnedFd !== errnos.noEntry) checked(pinnedFd, `opening ${this.path}`);
     if (pinnedFd >= 0 && this.#isOnTarget(pinnedFd)) {
-      const current = programOf(pinnedFd) === idOf(this.#program);
-      if (!current) checked(bpf.updateLink(pinnedFd, this.#program, null), `replacing the program of ${this.#path}`);
+      const running = programOf(pinnedFd);
       this.#keep(pinnedFd);
-      return !current;
+      if (running === idOf(this.#program)) return false;
+      // The same code is replaced too, since it may be on other maps, but nothing was wrong with it.
+      const same = tagById(running).equals(tagOf(this.#program));
+      checked(bpf.updateLink(pinnedFd, this.#program, null), `replacing the program of ${this.path}`);
+      return !same;
     }
     if (pinnedFd >= 0) {
       checked(bpf.closeFd(pinnedFd), 'close');
-      unpin(this.#path);
+      unpin(this.path);
     }
     if (this.#fd < 0 || !this.#isOnTarget(this.#fd)) this.#keep(this.#create());
-    checked(bpf.pin(this.#fd, this.#path), `pinning ${this.#path}`);
+    checked(bpf.pin(this.#fd, this.path), `pinning ${this.path}`);
     return true;
   }
 
@@ -117,6 +120,18 @@ const programOf = (link: number): number => infoOf(link).readUInt32LE(8);
 
 /** struct bpf_prog_info: type, id. */
 const idOf = (program: number): number => infoOf(program).readUInt32LE(4);
+
+/** A hash of the program's instructions. */
+const tagOf = (program: number): Buffer => infoOf(program).subarray(8, 16);
+
+function tagById(id: number): Buffer {
+  const fd = checked(libbpf().programById(id), `opening program ${id}`);
+  try {
+    return tagOf(fd);
+  } finally {
+    libbpf().closeFd(fd);
+  }
+}
 
 function infoOf(fd: number): Buffer {
   const info = Buffer.alloc(256);

@@ -52,6 +52,18 @@ export class LoadedObject {
     return checked(libbpf().programFd(program), `program ${name}`);
   }
 
+  /** Pins maps again whose pins somebody has removed; the maps themselves live as long as a program uses them. */
+  ensurePins(directory: string, names: readonly string[]): number {
+    let put = 0;
+    for (const name of names) {
+      const path = join(directory, name);
+      if (existsSync(path)) continue;
+      checked(libbpf().pin(this.mapFd(name), path), `pinning ${path}`);
+      put++;
+    }
+    return put;
+  }
+
   /** Programs that are attached and maps that are pinned stay. */
   close(): void {
     libbpf().closeObject(this.#object);

@@ -48,6 +48,10 @@ export class PacketLinks {
     return put;
   }
 
+  all(): Iterable<Link> {
+    return this.#links.values();
+  }
+
   close(): void {
     for (const link of this.#links.values()) link.close();
   }

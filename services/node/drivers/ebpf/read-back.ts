@@ -14,18 +14,28 @@ export function mismatches(changes: readonly EntryChange[], books: Books, maps: 
   return changes.flatMap(({ key, before, after }) => {
     const held = books.services.get(key);
     const message =
-      (before && leftOf(before, books, maps)) ??
-      (after === null ? null : held === undefined ? 'its record is missing' : differenceFrom(after, held, maps));
+      (before && leftOf(before, after, books, maps)) ??
+      (after !== null
+        ? held === undefined
+          ? 'its record is missing'
+          : differenceFrom(after, held, maps)
+        : held === undefined
+          ? null
+          : 'its record is still there');
     return message === null ? [] : [{ key, message }];
   });
 }
 
-/** A frontend of the entry as it was that nobody owns any more, and that is still there. */
-function leftOf(before: Entry, books: Books, maps: KernelMaps): string | null {
+/** A frontend of the entry as it was that it should no longer have, that no other has taken over, and that is still there. */
+function leftOf(before: Entry, after: Entry | null, books: Books, maps: KernelMaps): string | null {
+  const kept = new Set(after === null ? [] : frontendsOf(after.key, after.spec).map(frontendId));
   const value = Buffer.alloc(frontendBytes);
-  for (const frontend of frontendsOf(before.key, before.spec))
-    if (!books.owners.has(frontendId(frontend)) && maps.frontends.read(endpointKeys([frontend]), value))
+  for (const frontend of frontendsOf(before.key, before.spec)) {
+    const id = frontendId(frontend);
+    const owner = books.owners.get(id) ?? before.key;
+    if (!kept.has(id) && owner === before.key && maps.frontends.read(endpointKeys([frontend]), value))
       return `frontend ${frontend.ip} port ${frontend.port} is still there`;
+  }
   return null;
 }
 
