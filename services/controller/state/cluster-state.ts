@@ -1,7 +1,7 @@
 import type { NodeName, ServiceName } from '@octoplane/model/keys.ts';
 import type { EndpointSlice, Node, ObjectMeta, Service } from '@octoplane/model/objects.ts';
 import { formatId, idOf, metaOf } from '@octoplane/model/project.ts';
-import { type Allocator, needsAllocation } from '../allocate/allocator.ts';
+import { type Allocations, type Allocator, needsAllocation } from '../allocate/allocator.ts';
 import type { Cause, InputRevision } from '../compute/batch.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { Admission } from './admission.ts';
@@ -12,6 +12,8 @@ export interface ClusterStateOptions {
   /** Names of all sources, in the order of precedence: where two have an object of the same name, the first one's counts. */
   readonly sources: readonly string[];
   readonly allocator: Allocator;
+  /** Called whenever something was given out or taken back: to keep it on disk. */
+  readonly onAllocated?: (allocations: Allocations) => void;
 }
 
 /** What a round of events changed, in the words of the merged picture. */
@@ -50,6 +52,7 @@ export interface RejectedObject {
 export class ClusterState {
   readonly #sources: readonly SourceTable[];
   readonly #allocator: Allocator;
+  readonly #onAllocated: (allocations: Allocations) => void;
   readonly #admission = new Admission();
   readonly #services = new Map<ServiceName, Service>();
   /** With everything filled in, whether admitted or not. */
@@ -66,6 +69,7 @@ export class ClusterState {
   constructor(options: ClusterStateOptions) {
     this.#sources = options.sources.map((name) => new SourceTable(name));
     this.#allocator = options.allocator;
+    this.#onAllocated = options.onAllocated ?? (() => undefined);
   }
 
   /** Every source has been in sync at least once. */
@@ -145,7 +149,9 @@ export class ClusterState {
       for (const name of this.#allocator.allocations.keys()) touched.services.add(name);
     }
     const nodes = this.#mergeNodes(touched.nodes, nowUs);
+    const { revision } = this.#allocator;
     const services = this.#mergeServices(touched.services, nowUs);
+    if (this.#allocator.revision !== revision) this.#onAllocated(this.#allocator.allocations);
     for (const name of touched.endpoints) if (this.#services.has(name)) services.add(name);
     return services.size === 0 && nodes.size === 0 ? null : { services, nodes, causes };
   }
