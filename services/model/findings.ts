@@ -115,6 +115,12 @@ export class Findings {
   }
 }
 
+/** Absent, null or without items; what is no list at all is reported by Findings.list. */
+export const isEmptyList = (value: unknown): boolean => {
+  const list = value ?? noList;
+  return Array.isArray(list) && list.length === 0;
+};
+
 /** A value as it may stand in a message: short, and on one line. */
 export function describe(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);

@@ -1,4 +1,4 @@
-import { describe, type Fields, type Findings, type Path } from './findings.ts';
+import { describe, type Fields, type Findings, isEmptyList, type Path } from './findings.ts';
 import { type Family, type NodeName, nodeName, protocols, type ServiceName, serviceName } from './keys.ts';
 import type { ClusterObject, SliceEndpoint, SlicePort } from './objects.ts';
 import type { ObjectId } from './project.ts';
@@ -117,7 +117,7 @@ function readEndpoint(value: unknown, path: Path, family: Family, findings: Find
   const item = findings.item(value, path);
   findings.warnUnknown(item, endpointFields, path);
   const addresses = findings.list(item, 'addresses', path);
-  if (addresses.length === 0 || addresses.length > limits.addresses) {
+  if (isEmptyList(item['addresses']) || addresses.length > limits.addresses) {
     findings.refuse(
       [...path, 'addresses'],
       `the endpoint has ${addresses.length} addresses`,

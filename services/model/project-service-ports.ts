@@ -1,4 +1,4 @@
-import { describe, type Fields, type Findings, type Path } from './findings.ts';
+import { describe, type Fields, type Findings, isEmptyList, type Path } from './findings.ts';
 import { protocols } from './keys.ts';
 import type { Service, ServicePort } from './objects.ts';
 import { isLabel } from './project-meta.ts';
@@ -13,7 +13,8 @@ export function readServicePorts(
   findings: Findings,
 ): readonly ServicePort[] {
   const values = findings.list(spec, 'ports', ['spec']);
-  if (values.length === 0 && !service.portless) findings.refuse(at, 'the Service has no port', 'name at least one');
+  if (isEmptyList(spec['ports']) && !service.portless)
+    findings.refuse(at, 'the Service has no port', 'name at least one');
   const unique = new Unique(findings);
   const ports: ServicePort[] = [];
   values.forEach((value, i) => {
