@@ -11,6 +11,7 @@ export type DriverRegistry = ReadonlyMap<DriverName, Loader>;
 
 export const driverRegistry: DriverRegistry = new Map<DriverName, Loader>([
   ['ebpf', async () => (await import('./ebpf/module.ts')).ebpf],
+  ['nftables', async () => (await import('./nftables/module.ts')).nftables],
   ['ipvs', async () => (await import('./ipvs/module.ts')).ipvs],
   ['iptables', async () => (await import('./iptables/module.ts')).iptables],
   ['fake', async () => fakeModule(new FakeKernel())],
