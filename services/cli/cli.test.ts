@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 
 const main = join(import.meta.dirname, 'main.ts');
 const octoplane = (...args: string[]) =>
@@ -41,6 +41,7 @@ describe('exit codes and messages', () => {
 
 describe('--config', () => {
   const dir = mkdtempSync(join(tmpdir(), 'octoplane-cli-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
   const config = (text: string) => {
     const file = join(dir, 'octoplane.yaml');
     writeFileSync(file, text);

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { controllerCommand } from './commands/controller.ts';
 import { historyCommand } from './commands/history.ts';
 import { nodeCommand } from './commands/node.ts';
 import { nodesCommand } from './commands/nodes.ts';
@@ -15,7 +16,15 @@ export function program(): Command {
     .showHelpAfterError('(octoplane COMMAND --help shows flags, defaults and examples)')
     .enablePositionalOptions()
     .exitOverride();
-  const commands = [nodeCommand(), statusCommand(), nodesCommand(), servicesCommand(), historyCommand(), waitCommand()];
+  const commands = [
+    controllerCommand(),
+    nodeCommand(),
+    statusCommand(),
+    nodesCommand(),
+    servicesCommand(),
+    historyCommand(),
+    waitCommand(),
+  ];
   for (const command of commands) root.addCommand(command.copyInheritedSettings(root));
   return root;
 }

@@ -1,0 +1,101 @@
+import type { ControllerOptions, SourceOption } from '@octoplane/controller/options.ts';
+import { type Cidr, familyOf, parseCidr } from '@octoplane/model/address.ts';
+import { Command, InvalidArgumentError } from 'commander';
+import { applyConfigFile } from '../config-file.ts';
+import { address, flag, list, type TlsFlags, withTlsFlags } from '../flags.ts';
+import { type LogLevel, logger, withLogFlags } from '../logging.ts';
+import { release } from '../release.ts';
+import { terminationSignal } from '../signals.ts';
+import { transport } from '../tls-files.ts';
+
+interface ControllerFlags extends TlsFlags {
+  readonly source?: readonly SourceOption[];
+  readonly kubeconfig?: string;
+  readonly listen: string;
+  readonly http: string;
+  readonly serviceCidr: readonly Cidr[];
+  readonly stateDir?: string;
+  readonly logLevel: LogLevel;
+}
+
+const defaultServiceCidr: Cidr = { ip: '10.96.0.0', length: 12 };
+
+export const controllerCommand = (): Command =>
+  withLogFlags(withTlsFlags(withControllerFlags(new Command('controller'))))
+    .description('the brain: watches Services and endpoints, and streams every node its rule set')
+    .addHelpText(
+      'after',
+      '\nSources: [NAME=]file:DIR, a directory of Kubernetes manifests, watched.\n\nExamples:\n' +
+        '  octoplane controller --source file:/etc/octoplane/manifests --insecure\n' +
+        '  octoplane controller --source file:/etc/octoplane/manifests --listen 0.0.0.0:12090 \\\n' +
+        '    --tls-cert controller.pem --tls-key controller.key --tls-ca ca.pem',
+    )
+    .action(async (_: ControllerFlags, command: Command) => {
+      const file = command.getOptionValue('config') as string | undefined;
+      if (file !== undefined) applyConfigFile(command, file);
+      const flags = command.opts<ControllerFlags>();
+      const options = toOptions(flags);
+      const { runController } = await import('@octoplane/controller/main.ts');
+      await runController(options, { logger: logger(flags.logLevel, 'controller'), signal: terminationSignal() });
+    });
+
+const withControllerFlags = (command: Command): Command =>
+  command
+    .addOption(
+      flag(
+        '--source <source>',
+        'where objects come from; repeatable, one per cluster, in order of precedence',
+      ).argParser(sources),
+    )
+    .addOption(flag('--kubeconfig <file>', 'for kubernetes sources'))
+    .addOption(flag('--listen <address>', 'gRPC, for nodes and clients').default('127.0.0.1:12090').argParser(address))
+    .addOption(
+      flag('--http <address>', '/healthz, /livez, /readyz, /metrics').default('127.0.0.1:12091').argParser(address),
+    )
+    .addOption(
+      flag('--service-cidr <cidr>', 'addresses for Services that ask for one; one per family')
+        .default([defaultServiceCidr], '10.96.0.0/12')
+        .argParser(serviceCidrs),
+    )
+    .addOption(flag('--state-dir <dir>', 'remembers which Service was given which address'))
+    .addOption(flag('--config <file>', 'these settings as YAML, keys in camelCase'));
+
+function toOptions(flags: ControllerFlags): ControllerOptions {
+  const files = transport(flags);
+  return {
+    sources: flags.source ?? [],
+    listen: flags.listen,
+    http: flags.http,
+    serviceCidrs: flags.serviceCidr,
+    stateDir: flags.stateDir ?? null,
+    kubeconfig: flags.kubeconfig ?? null,
+    security:
+      files.t === 'mtls'
+        ? { t: 'mtls', files: { cert: files.certFile, key: files.keyFile, ca: files.caFile } }
+        : { t: 'insecure', allowRemote: flags.insecureAllowRemote ?? false },
+    release,
+  };
+}
+
+/** [NAME=]KIND:TARGET. Not split at commas: etcd takes several URLs. */
+export function sources(value: string, previous: readonly SourceOption[] | undefined): readonly SourceOption[] {
+  const match = /^(?:([a-z0-9][a-z0-9.-]*)=)?(file|etcd|kubernetes):(.*)$/.exec(value);
+  const [, name, kind, target] = match ?? [];
+  if (kind === undefined || target === undefined || (target === '' && kind !== 'kubernetes'))
+    throw new InvalidArgumentError('Write [NAME=]file:DIR, [NAME=]etcd:URL or [NAME=]kubernetes:[CONTEXT].');
+  return [...(previous ?? []), { name: name ?? kind, kind: kind as SourceOption['kind'], target }];
+}
+
+/** Replaces the default as a whole. */
+function serviceCidrs(value: string, previous: readonly Cidr[]): readonly Cidr[] {
+  const before = previous.includes(defaultServiceCidr) ? [] : previous;
+  const cidrs = list(value, undefined).map((text) => {
+    const cidr = parseCidr(text);
+    if (!cidr) throw new InvalidArgumentError(`"${text}" is not a network such as 10.96.0.0/12.`);
+    return cidr;
+  });
+  const all = [...before, ...cidrs];
+  if (new Set(all.map(({ ip }) => familyOf(ip))).size < all.length)
+    throw new InvalidArgumentError('Give at most one IPv4 and one IPv6 network.');
+  return all;
+}
