@@ -16,6 +16,8 @@ export interface ClusterOptions {
   readonly driver: string;
   /** Appended to every node daemon's command line. */
   readonly nodeFlags?: readonly string[];
+  /** Port of this machine's loopback at which the controller can be asked. Default: any. */
+  readonly adminPort?: number;
 }
 
 export interface SettleOptions {
@@ -49,7 +51,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Starts everything; the source has the Node objects and nothing else. Call `settled` to wait for it. */
-  static async start(lab: Lab, { driver, nodeFlags = [] }: ClusterOptions): Promise<Cluster> {
+  static async start(lab: Lab, { driver, nodeFlags = [], adminPort = 0 }: ClusterOptions): Promise<Cluster> {
     const dir = join(lab.dir, driver);
     rmSync(dir, { recursive: true, force: true });
     mkdirSync(dir);
@@ -69,7 +71,7 @@ export class Cluster implements AsyncDisposable {
         new Daemon(lab, name, `${driver}-${name}`, nodeArgs(lab, name, driver, nodeFlags)),
       ]),
     );
-    const relay = await relayTo(lab.place('brain'), brain, grpcPort);
+    const relay = await relayTo(lab.place('brain'), brain, grpcPort, adminPort);
     const cluster = new Cluster(lab, driver, { source, controller, nodes, relay });
     controller.start();
     for (const node of nodes.values()) node.start();

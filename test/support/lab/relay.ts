@@ -19,6 +19,7 @@ export async function relayTo(
   place: Place,
   ip: Ip,
   port: number,
+  localPort = 0,
 ): Promise<{ readonly address: string } & AsyncDisposable> {
   const open = new Set<Socket>();
   const server = createServer((near) => {
@@ -39,7 +40,7 @@ export async function relayTo(
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
+    server.listen(localPort, '127.0.0.1', resolve);
   });
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('the relay has no port');
