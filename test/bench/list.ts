@@ -1,5 +1,6 @@
 import type { Benchmark } from './benchmark.ts';
 import { fleet } from './fleet.ts';
+import { memory } from './memory.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [fleet];
+export const benchmarks: readonly Benchmark[] = [fleet, memory];
