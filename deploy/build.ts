@@ -1,9 +1,10 @@
 /**
  * `npm run build`: what ships. One bundle of the command line with all that is JavaScript in it, beside the one
- * dependency that is not (koffi, a native module), as an npm package in dist/.
+ * dependency that is not (koffi, a native module) and the BPF programs, as an npm package in dist/.
  */
-import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buildPrograms, objectDir } from '@octoplane/node/bpf/build.ts';
 import { build } from 'esbuild';
 
 const root = join(import.meta.dirname, '..');
@@ -28,6 +29,10 @@ const { metafile } = await build({
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
 });
 await chmod(join(out, 'main.js'), 0o755);
+buildPrograms();
+await mkdir(join(out, 'bpf'));
+for (const name of (await readdir(objectDir)).filter((file) => file.endsWith('.bpf.o')))
+  await copyFile(join(objectDir, name), join(out, 'bpf', name));
 await copyFile(join(root, 'LICENSE'), join(out, 'LICENSE'));
 await writeFile(join(out, 'package.json'), `${JSON.stringify(await shippedManifest(), null, 2)}\n`);
 

@@ -17,14 +17,24 @@ const kernelTools = [
   { name: 'iputils-ping', shownBy: ['/usr/bin/ping', '/bin/ping'] },
   { name: 'procps', shownBy: ['/sbin/sysctl', '/usr/sbin/sysctl'] },
 ];
+/** The BPF programs are compiled in a checkout; a release carries them. */
+const bpfTools = [
+  { name: 'libbpf1', shownBy: libraryPaths('libbpf.so.1') },
+  { name: 'clang', shownBy: ['/usr/bin/clang'] },
+  { name: 'libbpf-dev', shownBy: ['/usr/include/bpf/bpf_helpers.h'] },
+  { name: 'linux-libc-dev', shownBy: ['/usr/include/linux/bpf.h'] },
+];
 const testTools = [
+  ...bpfTools,
+  { name: 'bpftool', shownBy: ['/usr/sbin/bpftool'] },
   { name: 'iptables', shownBy: ['/usr/sbin/iptables-nft-restore'] },
   { name: 'ipset', shownBy: ['/usr/sbin/ipset', '/sbin/ipset'] },
   { name: 'conntrack', shownBy: ['/usr/sbin/conntrack'] },
 ];
 const packagesFor = {
   check: [],
-  demo: kernelTools,
+  build: bpfTools,
+  demo: [...kernelTools, ...bpfTools],
   test: [...kernelTools, ...testTools],
   bench: [...kernelTools, ...testTools],
 };
@@ -36,12 +46,13 @@ if (wanted === undefined) fail(`--for takes one of ${Object.keys(packagesFor).jo
 requirePlatform();
 installNpmPackages();
 installDebianPackages(wanted);
+if (purpose !== 'check') buildPrograms();
 
 function requirePlatform() {
   if (Number(process.versions.node.split('.')[0]) < 20)
     fail(`Node ${process.versions.node} is too old: install Node 20 or later.`);
   if (process.platform !== 'linux') fail(`Octoplane programs Linux kernels; this is ${process.platform}.`);
-  if (purpose !== 'check' && process.getuid?.() !== 0)
+  if (purpose !== 'check' && purpose !== 'build' && process.getuid?.() !== 0)
     fail('Network namespaces and kernel rules need root: run this command as root.');
 }
 
@@ -69,6 +80,11 @@ function installDebianPackages(packages) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   run('apt-get', ['update', '-qq'], env);
   run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+}
+
+/** Some milliseconds when the sources are those of the last build. */
+function buildPrograms() {
+  run(join(root, 'node_modules/.bin/node'), [join(root, 'services/node/bpf/build.ts')]);
 }
 
 function libraryPaths(name) {
