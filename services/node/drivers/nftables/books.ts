@@ -3,18 +3,30 @@ import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Entry, specsEqual } from '@octoplane/model/rule-set.ts';
 import type { Refusal } from '../driver.ts';
-import { type Affinity, affinityMap, type Chain } from './chains.ts';
+import {
+  type Affinity,
+  affinityMap,
+  type Balance,
+  balanceChains,
+  balanceName,
+  balances,
+  type Chain,
+  leastSize,
+  sizeFor,
+} from './chains.ts';
 import { Counts } from './counts.ts';
 import {
   affinitiesOf,
   type Demand,
   demandOf,
+  endpointAt,
   type FamilySlots,
+  indexCount,
+  indexElements,
   listsOf,
   noFamilySlots,
   type Placed,
   portOf,
-  slotElements,
 } from './demand.ts';
 import { type Element, elementId, elementsEqual } from './element.ts';
 import { families, frontendNames, frontendsOf } from './frontends.ts';
@@ -47,8 +59,9 @@ export interface StaleAffinity {
  */
 export class Books {
   readonly #placed = new Map<ServicePortKey, Placed>();
+  /** The largest size that each balancing chain has been made for, by the name of the first. It never shrinks. */
+  readonly #sizes = new Map<string, number>();
   readonly #owners = new Map<string, ServicePortKey>();
-  readonly #chains = new Counts<string>();
   readonly #clusterIps = new Counts<Ip>();
   readonly #pings = new Counts<Ip>();
   readonly #hairpins = new Counts<Ip>();
@@ -63,18 +76,22 @@ export class Books {
     return this.#debris;
   }
 
-  get chainCount(): number {
-    return this.#chains.size;
+  /** The chains that are not in the frame, those that others need first. */
+  chains(): Chain[] {
+    const chains = balances.flatMap((balance) => balanceChains(balance, this.#largest(balance)));
+    for (const placed of this.#placed.values()) {
+      if (placed.entry.spec.affinityTimeoutSeconds > 0) chains.push(...demandOf(placed).chains.values());
+    }
+    return chains;
   }
 
-  /** The chains that elements go to, those that others need first. */
-  chains(): Chain[] {
-    const chains = new Map<string, Chain>();
-    for (const placed of this.#placed.values()) {
-      for (const chain of demandOf(placed).chains.values()) chains.set(chain.name, chain);
-      if (chains.size === this.#chains.size) break;
+  /** Takes note of how far the balancing chains reach. */
+  adoptBalances(chains: ReadonlySet<string>): void {
+    for (const balance of balances) {
+      let size = leastSize;
+      while (chains.has(balanceName(balance, size * 2))) size *= 2;
+      this.#sizes.set(balanceName(balance), size);
     }
-    return [...chains.values()];
   }
 
   affinityMaps(): Set<string> {
@@ -96,15 +113,11 @@ export class Books {
     const demand = demandOf(placed);
     return [
       ...demand.elements,
-      ...allSlots(placed),
+      ...allIndexes(placed),
       ...demand.clusterIps.map((ip) => sharedElement('clusterIp', ip)),
       ...demand.pings.map((ip) => sharedElement('ping', ip)),
       ...placed.entry.endpoints.map(({ ip }) => sharedElement('hairpin', ip)),
     ];
-  }
-
-  hasChain(name: string): boolean {
-    return this.#chains.has(name);
   }
 
   get endpointCount(): number {
@@ -120,7 +133,7 @@ export class Books {
   clear(): void {
     this.#placed.clear();
     this.#owners.clear();
-    for (const counts of [this.#chains, this.#clusterIps, this.#pings, this.#hairpins]) counts.clear();
+    for (const counts of [this.#clusterIps, this.#pings, this.#hairpins]) counts.clear();
     this.#debris.clear();
   }
 
@@ -157,13 +170,15 @@ export class Books {
       next.set(key, placed);
     }
     this.#sharedElements(draft);
+    const grown = this.#grown(next.values());
     return {
-      operations: draft.operations(this.#chains.changes()),
+      operations: draft.operations(grown.flatMap(({ balance, size }) => balanceChains(balance, size))),
       stale: draft.stale,
       commit: () => {
         for (const counts of this.#shared()) counts.commit();
         for (const id of draft.reclaimed) this.#debris.delete(id);
         for (const [key, placed] of next) this.#hold(key, placed);
+        for (const { balance, size } of grown) this.#sizes.set(balanceName(balance), size);
       },
       rollback: () => {
         for (const counts of this.#shared()) counts.rollback();
@@ -171,8 +186,27 @@ export class Books {
     };
   }
 
+  #largest(balance: Balance): number {
+    return this.#sizes.get(balanceName(balance)) ?? leastSize;
+  }
+
+  /** Balances that have to reach further for these entries. */
+  #grown(entries: Iterable<Placed | null>): { readonly balance: Balance; readonly size: number }[] {
+    let [cluster, local] = [0, 0];
+    for (const placed of entries) {
+      for (const family of families) {
+        cluster = Math.max(cluster, placed?.slots[family].cluster.length ?? 0);
+        local = Math.max(local, placed?.slots[family].local.length ?? 0);
+      }
+    }
+    // The local list comes first where a frontend has no other (internalTrafficPolicy Local).
+    return balances
+      .map((balance) => ({ balance, size: sizeFor(balance.list === 'local' ? local : Math.max(cluster, local)) }))
+      .filter(({ balance, size }) => size > this.#largest(balance));
+  }
+
   #shared(): Counts<string>[] {
-    return [this.#chains, this.#clusterIps, this.#pings, this.#hairpins];
+    return [this.#clusterIps, this.#pings, this.#hairpins];
   }
 
   #change(draft: Draft, key: ServicePortKey, before: Placed | null, after: Placed | null): void {
@@ -182,15 +216,15 @@ export class Books {
     if (!sameShape) {
       draft.replace(key, oldDemand?.elements ?? [], newDemand?.elements ?? []);
       draft.affinities(oldDemand?.affinities ?? [], newDemand?.affinities ?? []);
-      for (const chain of newDemand?.chains.values() ?? []) draft.chain(chain);
+      draft.chains(oldDemand?.chains, newDemand?.chains);
     }
     this.#count(before, after, oldDemand, newDemand);
     if (before && after && sameFrontends(before.entry, after.entry)) {
       for (const family of families) {
-        for (const list of ['cluster', 'local'] as const) draft.slots(key, before, after, family, list);
+        for (const list of ['cluster', 'local'] as const) draft.indexes(key, before, after, family, list);
       }
     } else {
-      draft.replace(key, allSlots(before), allSlots(after));
+      draft.replace(key, allIndexes(before), allIndexes(after));
     }
     if (before && after) draft.forget(before, after);
   }
@@ -201,7 +235,6 @@ export class Books {
       [newDemand, 1],
     ] as const) {
       if (demand === null) continue;
-      for (const name of demand.chains.keys()) this.#chains.add(name, sign);
       for (const ip of demand.clusterIps) this.#clusterIps.add(ip, sign);
       for (const ip of demand.pings) this.#pings.add(ip, sign);
     }
@@ -260,7 +293,8 @@ class Draft {
   readonly #debris: ReadonlyMap<string, Element>;
   readonly #deletes = new Map<string, Step>();
   readonly #adds = new Map<string, Step>();
-  readonly #chains = new Map<string, Chain>();
+  readonly #addedChains: Chain[] = [];
+  readonly #deletedChains: string[] = [];
   readonly #addedMaps: Affinity[] = [];
   readonly #deletedMaps: Affinity[] = [];
 
@@ -306,19 +340,20 @@ class Draft {
     }
   }
 
-  slots(key: ServicePortKey, before: Placed, after: Placed, family: Family, list: 'cluster' | 'local'): void {
+  indexes(key: ServicePortKey, before: Placed, after: Placed, family: Family, list: 'cluster' | 'local'): void {
     const held = before.slots[family][list];
     const wanted = after.slots[family][list];
-    for (let i = 0; i < Math.max(held.length, wanted.length); i++) {
-      const [from, to] = [held[i], wanted[i]];
+    for (let i = 0; i < Math.max(indexCount(held), indexCount(wanted)); i++) {
+      const [from, to] = [endpointAt(held, i), endpointAt(wanted, i)];
       if (sameEndpoint(from, to)) continue;
-      if (from) for (const element of slotElements(key, before.entry.spec, list, i, from)) this.delete(key, element);
-      if (to) for (const element of slotElements(key, after.entry.spec, list, i, to)) this.add(key, element);
+      if (from) for (const element of indexElements(key, before.entry.spec, list, i, from)) this.delete(key, element);
+      if (to) for (const element of indexElements(key, after.entry.spec, list, i, to)) this.add(key, element);
     }
   }
 
-  chain(chain: Chain): void {
-    this.#chains.set(chain.name, chain);
+  chains(before: ReadonlyMap<string, Chain> = new Map(), after: ReadonlyMap<string, Chain> = new Map()): void {
+    for (const chain of after.values()) if (!before.has(chain.name)) this.#addedChains.push(chain);
+    for (const name of before.keys()) if (!after.has(name)) this.#deletedChains.push(name);
   }
 
   affinities(before: readonly Affinity[], after: readonly Affinity[]): void {
@@ -343,19 +378,16 @@ class Draft {
     }
   }
 
-  operations(chains: { readonly appeared: string[]; readonly vanished: string[] }): Operation[] {
+  /** `rewritten`: chains that are given other rules, or made. */
+  operations(rewritten: readonly Chain[]): Operation[] {
     const operations: Operation[] = [];
     const maps = (affinities: readonly Affinity[]) =>
       affinities.flatMap((affinity) => families.map((family) => ({ affinity, family })));
     for (const map of maps(this.#addedMaps)) operations.push({ t: 'add-map', ...map });
-    const appeared = new Set(chains.appeared);
-    // In the order in which choices named them: what is gone to comes before who goes there.
-    for (const chain of this.#chains.values()) if (appeared.has(chain.name)) operations.push({ t: 'add-chain', chain });
+    for (const chain of [...rewritten, ...this.#addedChains]) operations.push({ t: 'set-chain', chain });
     for (const step of bySet(this.#deletes.values())) operations.push({ t: 'delete-element', ...step });
     for (const step of bySet(this.#adds.values())) operations.push({ t: 'add-element', ...step });
-    // Rules of one may go to another, so all are emptied before any is deleted.
-    for (const name of chains.vanished) operations.push({ t: 'flush-chain', name });
-    for (const name of chains.vanished) operations.push({ t: 'delete-chain', name });
+    for (const name of this.#deletedChains) operations.push({ t: 'delete-chain', name });
     for (const { affinity, family } of maps(this.#deletedMaps)) {
       operations.push({ t: 'delete-map', name: affinityMap(affinity, family) });
     }
@@ -389,12 +421,15 @@ function* eachSlot(placed: Placed): Generator<readonly ['cluster' | 'local', Slo
 }
 
 /** Elements of every index of every list. */
-export function allSlots(placed: Placed | null): Element[] {
+export function allIndexes(placed: Placed | null): Element[] {
   if (placed === null) return [];
   const { key, spec } = placed.entry;
   const elements: Element[] = [];
   for (const [list, slots] of eachSlot(placed)) {
-    for (const [i, endpoint] of slots.entries()) elements.push(...slotElements(key, spec, list, i, endpoint));
+    for (let i = 0; i < indexCount(slots); i++) {
+      const endpoint = endpointAt(slots, i);
+      if (endpoint) elements.push(...indexElements(key, spec, list, i, endpoint));
+    }
   }
   return elements;
 }

@@ -1,15 +1,23 @@
 import type { Family } from '@octoplane/model/keys.ts';
-import { frameChains, localIndex, setsOf } from './layout.ts';
+import { localIndex, mostEndpoints, setsOf } from './layout.ts';
 
-/** A rule of a chain that elements go to. Everything with a condition is in the frame, so these are few and plain. */
+/** A rule of a chain that comes and goes with what is programmed. Everything with a condition of its own is in the frame. */
 export type Rule =
-  | { readonly t: 'jump'; readonly chain: string }
   | { readonly t: 'goto'; readonly chain: string }
+  /** On, if the frontend has more endpoints than this. */
+  | {
+      readonly t: 'wide';
+      readonly family: Family;
+      readonly frontend: FrontendForm;
+      readonly set: string;
+      readonly than: number;
+      readonly chain: string;
+    }
   /** Destination from `map` by (frontend, a drawn index). */
   | {
       readonly t: 'dnat';
       readonly family: Family;
-      readonly frontend: 'service' | 'node-port';
+      readonly frontend: FrontendForm;
       readonly map: string;
       readonly modulus: number;
       readonly offset: number;
@@ -18,6 +26,9 @@ export type Rule =
   | { readonly t: 'dnat-known'; readonly family: Family; readonly map: string; readonly proto: string }
   /** Puts (client, endpoint) into the affinity map, or renews the timeout of what is there. */
   | { readonly t: 'learn'; readonly family: Family; readonly map: string };
+
+/** A service address is looked up with its address, a node port without. */
+export type FrontendForm = 'service' | 'node-port';
 
 export interface Chain {
   readonly name: string;
@@ -30,16 +41,15 @@ const header = (family: Family): string => (family === 'IPv4' ? 'ip' : 'ip6');
 
 export function ruleText(rule: Rule): string {
   switch (rule.t) {
-    case 'jump':
     case 'goto':
-      return `${rule.t} ${rule.chain}`;
-    case 'dnat': {
-      const ip = header(rule.family);
-      const frontend =
-        rule.frontend === 'service' ? `${ip} daddr . meta l4proto . th dport` : 'meta l4proto . th dport';
-      const offset = rule.offset === 0 ? '' : ` offset ${rule.offset}`;
-      return `dnat ${ip} to ${frontend} . numgen random mod ${rule.modulus}${offset} map @${rule.map}`;
-    }
+      return `goto ${rule.chain}`;
+    case 'wide':
+      return `${lookupText(rule)} . ${numberText(1, rule.than)} @${rule.set} goto ${rule.chain}`;
+    case 'dnat':
+      return (
+        `dnat ${header(rule.family)} to ${lookupText(rule)} . ${numberText(rule.modulus, rule.offset)} ` +
+        `map @${rule.map}`
+      );
     case 'dnat-known': {
       const ip = header(rule.family);
       return `meta l4proto ${rule.proto} dnat ${ip} to ${ip} saddr map @${rule.map}`;
@@ -50,6 +60,87 @@ export function ruleText(rule: Rule): string {
     }
   }
 }
+
+function lookupText(rule: Extract<Rule, { readonly frontend: FrontendForm }>): string {
+  if (rule.frontend === 'service') return `${header(rule.family)} daddr . meta l4proto . th dport`;
+  // A set of node ports says nothing of the family; a map with addresses does by what is done with them.
+  return `${rule.t === 'wide' ? `meta nfproto ${rule.family === 'IPv4' ? 'ipv4' : 'ipv6'} ` : ''}meta l4proto . th dport`;
+}
+
+/** nft has no constants in concatenations: one drawn out of one is always `offset`. */
+const numberText = (modulus: number, offset: number): string =>
+  `numgen random mod ${modulus}${offset === 0 ? '' : ` offset ${offset}`}`;
+
+// Balancing
+
+/** One of the two lists of endpoints that a frontend may have. */
+export interface Balance {
+  readonly frontend: FrontendForm;
+  readonly list: 'first' | 'local';
+}
+
+export const balances: readonly Balance[] = [
+  { frontend: 'service', list: 'first' },
+  { frontend: 'service', list: 'local' },
+  { frontend: 'node-port', list: 'first' },
+  { frontend: 'node-port', list: 'local' },
+];
+
+/** Indexes of the smallest frontends; every further size is twice the one before. */
+export const leastSize = 4;
+
+export const balanceName = ({ frontend, list }: Balance, size = leastSize): string =>
+  `${frontend === 'node-port' ? 'node-port-' : ''}${list === 'local' ? 'local-' : ''}balance-${size}`;
+
+/** How many indexes are drawn from, for so many endpoints. */
+export function sizeFor(endpoints: number): number {
+  let size = leastSize;
+  while (size < endpoints) size *= 2;
+  return size;
+}
+
+/** How often one to two endpoints fill up the least size: 4 or 2 times, everything else once. */
+export const copiesOf = (endpoints: number): number => Math.floor(sizeFor(endpoints) / Math.max(1, endpoints));
+
+/** Draws among `size` indexes before the sizes below are fallen back to: fewer than one in a hundred connections gets there. */
+const draws = 6;
+
+/**
+ * The chain that balances over `size` indexes, more than half of which are taken. A draw that finds none goes on to the next
+ * rule and draws anew, so every endpoint is as likely as the others. After six draws comes half the size, all of
+ * which is taken, and then the first: that one is for a packet that came by the elements of one generation
+ * and finds those of the next, with fewer endpoints.
+ */
+export function balanceChain(balance: Balance, size: number, largest: number): Chain {
+  const offset = balance.list === 'local' ? localIndex : 0;
+  const rules: Rule[] = [];
+  const { frontend } = balance;
+  if (size < largest) {
+    for (const family of families) {
+      const set = frontend === 'node-port' ? setsOf[family].nodePortWide : setsOf[family].wide;
+      const chain = balanceName(balance, size * 2);
+      rules.push({ t: 'wide', family, frontend, set, than: size + offset, chain });
+    }
+  }
+  for (const family of families) {
+    const map = frontend === 'node-port' ? setsOf[family].nodePortEndpoint : setsOf[family].endpoint;
+    for (const modulus of [...Array<number>(draws).fill(size), size / 2, 1]) {
+      rules.push({ t: 'dnat', family, frontend, map, modulus, offset });
+    }
+  }
+  return { name: balanceName(balance, size), comment: null, rules };
+}
+
+/** Every size from the least to the largest, those that others go to first. */
+export function balanceChains(balance: Balance, largest: number): Chain[] {
+  const chains: Chain[] = [];
+  for (let size = Math.min(largest, mostEndpoints); size >= leastSize; size /= 2) {
+    chains.push(balanceChain(balance, size, largest));
+  }
+  return chains;
+}
+
+// Affinity
 
 /**
  * A client-IP affinity of one service port and one of its lists of endpoints: two maps from client to endpoint. The lists are kept
@@ -71,91 +162,31 @@ export const affinityMap = (affinity: Affinity, family: Family): string =>
 
 export const affinityMapForm = /^affinity([46])-([0-9a-f]{8})$/;
 
-/**
- * The chains for one choice of endpoints, those that others need first; the last one is the choice itself.
- *
- * Names compose: endpoints-3 draws one of three; endpoints-3-ID first asks the affinity map; internal-3-ID
- * marks off-cluster clients before that. node-port-... do the same for node ports, local-... for the Local list.
- */
-export interface Choice {
-  readonly frontend: 'service' | 'node-port';
-  /** What happens before: 'none' | marks clients that are not in the cluster | marks everybody. */
-  readonly mark: 'none' | 'off-cluster' | 'all';
-  readonly list: 'first' | 'local';
-  readonly count: number;
-  readonly affinity: Affinity | null;
-}
+/** Leads a client to the endpoint that is remembered for it, and comes back otherwise. */
+export const stickyChain = (affinity: Affinity): Chain => ({
+  name: stickyName(affinity),
+  comment: affinity.owner,
+  rules: families.map((family) => ({
+    t: 'dnat-known',
+    family,
+    map: affinityMap(affinity, family),
+    proto: affinity.proto,
+  })),
+});
 
-export function choiceName(choice: Choice): string {
-  const wrapper = choice.mark === 'none' ? '' : choice.mark === 'all' ? 'external-' : 'internal-';
-  return wrapper === '' ? pickerName(choice) : `${prefix(choice)}${wrapper}${countName(choice)}`;
-}
-
-export function chainsOf(choice: Choice): Chain[] {
-  const chains: Chain[] = [drawing(choice)];
-  if (choice.affinity) chains.push(asking(choice, choice.affinity));
-  if (choice.mark !== 'none') {
-    const mark = choice.mark === 'all' ? frameChains.mark : frameChains.markOffCluster;
-    chains.push({
-      name: choiceName(choice),
-      comment: choice.affinity?.owner ?? null,
-      rules: [
-        { t: 'jump', chain: mark },
-        { t: 'goto', chain: pickerName(choice) },
-      ],
-    });
-  }
-  return chains;
-}
-
-const prefix = (choice: Choice): string => (choice.frontend === 'node-port' ? 'node-port-' : '');
-const countName = (choice: Choice): string =>
-  choice.affinity ? `${choice.count}-${choice.affinity.id}` : `${choice.count}`;
-const drawName = (choice: Choice): string =>
-  `${prefix(choice)}${choice.list === 'local' ? 'local-' : ''}endpoints-${choice.count}`;
-const pickerName = (choice: Choice): string =>
-  choice.affinity ? `${drawName(choice)}-${choice.affinity.id}` : drawName(choice);
+export const stickyName = (affinity: Affinity): string => `remember-${affinity.id}`;
 
 /**
- * Draws an index. A packet that reached this chain by the element of one generation and looks its index up in the
- * next, where the service has fewer endpoints, finds nothing; so a second rule takes the first endpoint, which is there as long as
- * there is any.
+ * Learns into every affinity given. Where a frontend has two lists, clients in the cluster use the one and all others the other, so
+ * that what is put into the wrong one is never asked for.
  */
-function drawing(choice: Choice): Chain {
-  const offset = choice.list === 'local' ? localIndex : 0;
-  const rules: Rule[] = [];
-  for (const family of families) {
-    const map = choice.frontend === 'node-port' ? setsOf[family].nodePortEndpoint : setsOf[family].endpoint;
-    const dnat = { t: 'dnat', family, frontend: choice.frontend, map, offset } as const;
-    rules.push({ ...dnat, modulus: choice.count });
-    if (choice.count > 1) rules.push({ ...dnat, modulus: 1 });
-  }
-  return { name: drawName(choice), comment: null, rules };
-}
+export const learnChain = (affinities: readonly Affinity[]): Chain => ({
+  name: learnName(affinities),
+  comment: affinities[0]?.owner ?? null,
+  rules: affinities.flatMap((affinity) =>
+    families.map((family): Rule => ({ t: 'learn', family, map: affinityMap(affinity, family) })),
+  ),
+});
 
-function asking(choice: Choice, affinity: Affinity): Chain {
-  return {
-    name: pickerName(choice),
-    comment: affinity.owner,
-    rules: [
-      ...families.map(
-        (family): Rule => ({ t: 'dnat-known', family, map: affinityMap(affinity, family), proto: affinity.proto }),
-      ),
-      { t: 'goto', chain: drawName(choice) },
-    ],
-  };
-}
-
-/** Learns into every affinity given: an endpoint on both lists of a frontend is a valid memory for either. */
-export function learningChain(affinities: readonly Affinity[]): Chain {
-  return {
-    name: learningChainName(affinities),
-    comment: affinities[0]?.owner ?? null,
-    rules: affinities.flatMap((affinity) =>
-      families.map((family): Rule => ({ t: 'learn', family, map: affinityMap(affinity, family) })),
-    ),
-  };
-}
-
-export const learningChainName = (affinities: readonly Affinity[]): string =>
+export const learnName = (affinities: readonly Affinity[]): string =>
   `learn-${affinities.map((affinity) => affinity.id).join('-')}`;

@@ -2,10 +2,19 @@ import { createHash } from 'node:crypto';
 import { familyOf, type Ip } from '@octoplane/model/address.ts';
 import { type Family, parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Endpoint, type Entry, familyBit, type ServicePortSpec } from '@octoplane/model/rule-set.ts';
-import { type Affinity, type Chain, type Choice, chainsOf, choiceName, learningChain } from './chains.ts';
+import {
+  type Affinity,
+  type Chain,
+  copiesOf,
+  learnChain,
+  leastSize,
+  sizeFor,
+  stickyChain,
+  stickyName,
+} from './chains.ts';
 import type { Element, Verdict } from './element.ts';
 import { type Frontend, families, frontendsOf, listsUsed, noteText, usesCluster, usesLocal } from './frontends.ts';
-import { frameChains, localIndex, nftProtocol, setsOf } from './layout.ts';
+import { type FamilySets, localIndex, nftProtocol, setsOf } from './layout.ts';
 import { inCluster, inLocal, noSlots, type Slots } from './slots.ts';
 import { rangedFamilies } from './visible.ts';
 
@@ -22,11 +31,11 @@ export interface FamilySlots {
 
 export const noFamilySlots: FamilySlots = { cluster: noSlots, local: noSlots };
 
-/** Objects that an entry needs beside the elements of its slots. */
+/** What an entry needs beside the elements of its indexes. */
 export interface Demand {
   /** Of this entry alone. */
   readonly elements: Element[];
-  /** By name; others may need the same. */
+  /** By name, of this entry alone: those of its affinities. */
   readonly chains: Map<string, Chain>;
   readonly affinities: Affinity[];
   /** Addresses whose elements other entries may need as well. */
@@ -51,8 +60,15 @@ export function demandOf(placed: Placed): Demand {
   return demand;
 }
 
+/** How many indexes of a list are taken. One or two endpoints are entered several times, until they fill the least size. */
+export const indexCount = (slots: Slots): number => slots.length * copiesOf(slots.length);
+
+/** The endpoint at an index, of those below `indexCount`. */
+export const endpointAt = (slots: Slots, index: number): Endpoint | undefined =>
+  index < indexCount(slots) ? slots[index % slots.length] : undefined;
+
 /** The elements for one index of one list, in every frontend that chooses from the list. */
-export function slotElements(
+export function indexElements(
   key: ServicePortKey,
   spec: ServicePortSpec,
   list: 'cluster' | 'local',
@@ -66,16 +82,22 @@ export function slotElements(
   for (const frontend of frontendsOf(spec)) {
     if (frontend.family !== family) continue;
     if (list === 'cluster' ? !usesCluster(frontend) : !usesLocal(frontend)) continue;
-    const at = list === 'local' && usesCluster(frontend) ? index + localIndex : index;
     elements.push({
       set: frontend.ip === null ? sets.nodePortEndpoint : sets.endpoint,
-      key: frontend.ip === null ? [proto, spec.nodePort, at] : [frontend.ip, proto, port, at],
+      key: [...frontendKey(frontend, spec, proto, port), index + firstIndex(frontend, list)],
       value: [endpoint.ip, endpoint.port],
       comment: null,
     });
   }
   return elements;
 }
+
+/** Where a list begins: the local one after the other, where a frontend has both. */
+const firstIndex = (frontend: Frontend, list: 'cluster' | 'local'): number =>
+  list === 'local' && usesCluster(frontend) ? localIndex : 0;
+
+const frontendKey = (frontend: Frontend, spec: ServicePortSpec, proto: string, port: number): (string | number)[] =>
+  frontend.ip === null ? [proto, spec.nodePort] : [frontend.ip, proto, port];
 
 /** Endpoints of the lists that are used, as they come. */
 export function listsOf(entry: Entry, family: Family): { readonly cluster: Endpoint[]; readonly local: Endpoint[] } {
@@ -131,91 +153,83 @@ interface Context extends PortId {
 
 function frontendElements(demand: Demand, frontend: Frontend, context: Context): void {
   const { key, spec, proto, port, slots } = context;
-  const nodePort = frontend.ip === null;
   const sets = setsOf[frontend.family];
-  const at = frontend.ip === null ? [proto, spec.nodePort] : [frontend.ip, proto, port];
-  const note = noteText({ key, kind: frontend.kind, policy: frontend.policy, usableFamilies: spec.usableFamilies });
-  const add = (set: string, value: Verdict, comment: string | null = null): void => {
-    demand.elements.push({ set, key: at, value, comment });
-  };
-  const choose = (mark: Choice['mark'], list: 'cluster' | 'local', offset: boolean): Verdict => {
-    const choice: Choice = {
-      frontend: nodePort ? 'node-port' : 'service',
-      mark,
-      list: offset ? 'local' : 'first',
-      count: slots[list].length,
-      affinity: context[list],
-    };
-    for (const chain of chainsOf(choice)) demand.chains.set(chain.name, chain);
-    return `goto ${choiceName(choice)}`;
+  const at = frontendKey(frontend, spec, proto, port);
+  const usable = (spec.usableFamilies & familyBit(frontend.family)) !== 0;
+  const comment = noteText({ key, kind: frontend.kind, policy: frontend.policy, usableFamilies: spec.usableFamilies });
+  const add = (set: string, value: Verdict | null, note: string | null): void => {
+    demand.elements.push({ set, key: at, value, comment: note });
   };
 
-  const ranged = frontend.kind === 'loadBalancerIP' && (rangedFamilies(spec) & familyBit(frontend.family)) !== 0;
-  const dispatch = (verdict: Verdict): void => {
-    if (ranged) {
-      add(sets.service, `goto ${frameChains.sourceRanges}`, note);
-      add(sets.ranged, verdict);
-    } else {
-      add(nodePort ? sets.nodePort : sets.service, verdict, note);
-    }
+  const { cluster, local } = {
+    cluster: usesCluster(frontend) ? slots.cluster : [],
+    local: usesLocal(frontend) ? slots.local : [],
   };
-  const refuse = (): void => {
-    const reject = `goto ${ranged ? frameChains.rejectInRange : frameChains.reject}`;
-    const usable = (spec.usableFamilies & familyBit(frontend.family)) !== 0;
-    add(nodePort ? sets.nodePortRefuse : sets.refuse, usable ? 'drop' : reject, note);
-  };
-
-  if (ranged && frontend.ip !== null) {
+  if (cluster.length + local.length > 0) add(kindSet(frontend, sets), null, comment);
+  // Clients that may use every endpoint fall through to here when there is none, even if others find one on this node.
+  const reachable = usesCluster(frontend) ? cluster : local;
+  if (reachable.length === 0) {
+    add(frontend.ip === null ? sets.nodePortRefuse : sets.refuse, usable ? 'drop' : 'return', comment);
+  }
+  if (frontend.kind === 'loadBalancerIP' && (rangedFamilies(spec) & familyBit(frontend.family)) !== 0) {
+    add(sets.guarded, null, null);
     for (const range of spec.sourceRanges) {
       if (familyOf(range) !== frontend.family) continue;
       demand.elements.push({ set: sets.sourceRange, key: [...at, range], value: null, comment: null });
     }
   }
-  if (frontend.kind === 'clusterIP') {
-    const list = frontend.policy === 'Local' ? 'local' : 'cluster';
-    if (slots[list].length > 0) dispatch(choose('off-cluster', list, false));
-    else refuse();
-  } else if (frontend.policy === 'Cluster') {
-    if (slots.cluster.length > 0) dispatch(choose('all', 'cluster', false));
-    else refuse();
-  } else if (slots.cluster.length === 0 && slots.local.length === 0) {
-    refuse();
-  } else {
-    dispatch(`goto ${nodePort ? frameChains.nodePortLocal : frameChains.local}`);
-    const inside = slots.cluster.length > 0 ? choose('none', 'cluster', false) : 'return';
-    const outside = slots.local.length > 0 ? choose('none', 'local', true) : 'drop';
-    add(nodePort ? sets.nodePortInside : sets.inside, inside);
-    add(nodePort ? sets.nodePortOutside : sets.outside, outside);
-    if (slots.cluster.length === 0) refuse();
+  for (const [list, endpoints] of [
+    ['cluster', cluster],
+    ['local', local],
+  ] as const) {
+    for (let size = leastSize; size < sizeFor(endpoints.length); size *= 2) {
+      const set = frontend.ip === null ? sets.nodePortWide : sets.wide;
+      demand.elements.push({ set, key: [...at, size + firstIndex(frontend, list)], value: null, comment: null });
+    }
   }
-  if (context.cluster || context.local) learnElements(demand, frontend, context);
+  affinityElements(demand, frontend, at, context);
 }
 
-function learnElements(demand: Demand, frontend: Frontend, context: Context): void {
+function kindSet(frontend: Frontend, sets: FamilySets): string {
+  if (frontend.kind === 'clusterIP') return sets.internal;
+  const local = frontend.policy === 'Local';
+  if (frontend.ip === null) return local ? sets.nodePortLocal : sets.nodePort;
+  return local ? sets.externalLocal : sets.external;
+}
+
+function affinityElements(demand: Demand, frontend: Frontend, at: (string | number)[], context: Context): void {
   const { proto, port, spec, slots } = context;
   const sets = setsOf[frontend.family];
-  const lists = new Map<string, { readonly endpoint: Endpoint; readonly affinities: Affinity[] }>();
-  const learn = (list: Slots, affinity: Affinity | null): void => {
-    if (affinity === null) return;
-    for (const endpoint of list) {
-      const id = `${endpoint.ip} ${endpoint.port}`;
-      const known = lists.get(id);
-      if (known) known.affinities.push(affinity);
-      else lists.set(id, { endpoint, affinities: [affinity] });
-    }
-  };
-  if (usesCluster(frontend)) learn(slots.cluster, context.cluster);
-  if (usesLocal(frontend)) learn(slots.local, context.local);
-  for (const { endpoint, affinities } of lists.values()) {
-    const chain = learningChain(affinities);
+  const nodePort = frontend.ip === null;
+  const cluster = usesCluster(frontend) ? context.cluster : null;
+  const local = usesLocal(frontend) ? context.local : null;
+  const affinities = [cluster, local].filter((affinity) => affinity !== null);
+  if (affinities.length === 0) return;
+  const first = cluster ?? local;
+  const remember = (set: string, affinity: Affinity): void => {
+    const chain = stickyChain(affinity);
     demand.chains.set(chain.name, chain);
+    demand.elements.push({ set, key: at, value: `jump ${stickyName(affinity)}`, comment: null });
+  };
+  if (first) remember(nodePort ? sets.nodePortSticky : sets.sticky, first);
+  if (cluster && local) remember(nodePort ? sets.nodePortStickyLocal : sets.stickyLocal, local);
+  const learn = learnChain(affinities);
+  demand.chains.set(learn.name, learn);
+  demand.elements.push({
+    set: nodePort ? sets.nodePortLearn : sets.learn,
+    key: at,
+    value: `jump ${learn.name}`,
+    comment: null,
+  });
+  const members = new Set([...(cluster ? slots.cluster : []), ...(local ? slots.local : [])]);
+  for (const endpoint of members) {
     demand.elements.push({
-      set: frontend.ip === null ? sets.nodePortLearn : sets.learn,
+      set: nodePort ? sets.nodePortMember : sets.member,
       key:
         frontend.ip === null
           ? [proto, endpoint.ip, endpoint.port, spec.nodePort]
           : [proto, endpoint.ip, endpoint.port, frontend.ip, port],
-      value: `jump ${chain.name}`,
+      value: null,
       comment: null,
     });
   }

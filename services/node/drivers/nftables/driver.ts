@@ -121,7 +121,6 @@ export class NftablesDriver implements Driver {
     return {
       nftables_entries: this.#books.entries.size,
       nftables_endpoints: this.#books.endpointCount,
-      nftables_chains: this.#books.chainCount,
       nftables_unexplained_elements: this.#books.debris.size,
       nftables_transactions_total: this.#kernel.transactions,
       nftables_affinities_broken_total: this.#forgotten,

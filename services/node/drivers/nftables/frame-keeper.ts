@@ -1,5 +1,5 @@
 import type { Books } from './books.ts';
-import { affinityMapForm } from './chains.ts';
+import { affinityMapForm, balanceChains, balances, leastSize } from './chains.ts';
 import { chainsText, type FrameOptions, frameChainNames, hooks, hooksText, removeHookText, setsText } from './frame.ts';
 import type { KernelChain, KernelTable } from './kernel.ts';
 import { setLayouts } from './layout.ts';
@@ -48,6 +48,8 @@ export class Frame {
   prepare(): void {
     if (this.#prepared) return;
     this.#run(setsText() + chainsText(this.#options()));
+    const entrances = balances.flatMap((balance) => balanceChains(balance, leastSize));
+    this.#kernel.transact(entrances.map((chain): Operation => ({ t: 'set-chain', chain })));
     this.#prepared = true;
     this.#live = hooks.some(({ name }) => this.#kernel.chains().some((chain) => chain.name === name));
   }
@@ -69,8 +71,7 @@ export class Frame {
 
     if (first || frameAltered) this.#run(text);
     if (choices.length > 0) {
-      const operations: Operation[] = choices.map(({ name }) => ({ t: 'flush-chain', name }));
-      this.#kernel.transact([...operations, ...choices.map((chain): Operation => ({ t: 'add-chain', chain }))]);
+      this.#kernel.transact(choices.map((chain): Operation => ({ t: 'set-chain', chain })));
     }
     for (const { name } of wrongHooks) {
       const present = chains.get(name);
@@ -92,15 +93,15 @@ export class Frame {
   }
 
   #removeOrphans(books: Books, chains: readonly string[]): number {
-    const ours = new Set([...frameChainNames, ...hooks.map(({ name }) => name)]);
-    const orphans = chains.filter((name) => !ours.has(name) && !books.hasChain(name));
+    const needed = [frameChainNames, hooks.map(({ name }) => name), books.chains().map(({ name }) => name)];
+    const ours = new Set(needed.flat());
+    const orphans = chains.filter((name) => !ours.has(name));
     const maps = books.affinityMaps();
     const strays = this.#kernel
       .sets()
       .map(({ name }) => name)
       .filter((name) => affinityMapForm.test(name) && !maps.has(name));
     this.#kernel.transact([
-      ...orphans.map((name): Operation => ({ t: 'flush-chain', name })),
       ...orphans.map((name): Operation => ({ t: 'delete-chain', name })),
       ...strays.map((name): Operation => ({ t: 'delete-map', name })),
     ]);

@@ -1,8 +1,9 @@
 import { type Cidr, familyOf, formatCidr, type Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
 import type { IcmpMode, NodePortAddresses } from '../driver.ts';
+import { balanceName, balances } from './chains.ts';
 import { families } from './frontends.ts';
-import { frameChains, setLayouts, setsOf, tableName } from './layout.ts';
+import { setLayouts, setsOf, tableName } from './layout.ts';
 
 /** What the frame follows from. */
 export interface FrameOptions {
@@ -33,7 +34,7 @@ interface Hook extends ChainText {
 const ip = (family: Family): string => (family === 'IPv4' ? 'ip' : 'ip6');
 const nfproto = (family: Family): string => (family === 'IPv4' ? 'ipv4' : 'ipv6');
 const frontend = (family: Family): string => `${ip(family)} daddr . meta l4proto . th dport`;
-const nodePort = 'meta l4proto . th dport';
+const nodePort = (family: Family): string => `meta nfproto ${nfproto(family)} meta l4proto . th dport`;
 const hex = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
 const both = (rule: (family: Family) => string | readonly string[]): string[] => families.flatMap(rule);
 
@@ -49,12 +50,15 @@ export function setsText(): string {
 
 /**
  * The chains that are always there, without the hooks: nothing is live before hooksText. The chains are emptied and filled again in one
- * transaction, so this may be given to the kernel while they are in use.
+ * transaction, so this may be given to the kernel while they are in use. The chains that balance are only declared: chains.ts
+ * has them.
  */
 export function chainsText(options: FrameOptions): string {
   const chains = frameChainsOf(options);
+  const entrances = balances.map((balance) => balanceName(balance));
+  const declared = [...entrances, ...chains.map(({ name }) => name)];
   return (
-    `table inet ${tableName} {\n${chains.map(({ name }) => `  chain ${name} { }\n`).join('')}}\n` +
+    `table inet ${tableName} {\n${declared.map((name) => `  chain ${name} { }\n`).join('')}}\n` +
     chains.map(({ name }) => `flush chain inet ${tableName} ${name}\n`).join('') +
     `table inet ${tableName} {\n${chains.map(chainText).join('')}}\n`
   );
@@ -124,15 +128,27 @@ export const hooks: readonly Hook[] = [
   },
 ];
 
+/** Chains of the frame, but for the hooks. */
 export const frameChainNames: readonly string[] = [
-  'dispatch',
-  ...Object.values(frameChains),
+  'mark-for-masquerade',
+  'mark-off-cluster',
+  'anywhere',
+  'node-port-anywhere',
+  'internal',
+  'external',
   'external-local-node',
-  'node-port-external-local-node',
+  'external-local',
+  'node-port',
+  'node-port-local-node',
+  'node-port-local',
+  'at-node4',
+  'at-node6',
+  'dispatch',
   'learn',
   'masquerading',
+  'reject-connection',
+  'unserved',
   'refuse',
-  'refuse-cluster-ip',
   'drop-invalid',
 ];
 
@@ -141,40 +157,56 @@ function frameChainsOf(options: FrameOptions): ChainText[] {
   const bit = 2 ** options.masqueradeBit;
   const mark = `meta mark set meta mark | ${hex(bit)}`;
   return [
-    { name: frameChains.mark, rules: [mark] },
-    { name: frameChains.markOffCluster, rules: markOffCluster(options, mark) },
+    { name: 'mark-for-masquerade', rules: [mark] },
+    { name: 'mark-off-cluster', rules: markOffCluster(options, mark) },
     {
-      name: frameChains.reject,
-      rules: ['meta l4proto tcp reject with tcp reset', 'reject with icmpx port-unreachable'],
+      name: 'anywhere',
+      rules: [...both((family) => `${frontend(family)} vmap @${setsOf[family].sticky}`), 'goto balance-4'],
     },
     {
-      name: frameChains.rejectInRange,
-      rules: [...both((family) => `${inRange(family)} goto ${frameChains.reject}`), 'drop'],
+      name: 'node-port-anywhere',
+      rules: [
+        ...both((family) => `${nodePort(family)} vmap @${setsOf[family].nodePortSticky}`),
+        'goto node-port-balance-4',
+      ],
     },
-    {
-      name: frameChains.sourceRanges,
-      rules: [...both((family) => `${inRange(family)} ${frontend(family)} vmap @${setsOf[family].ranged}`), 'drop'],
-    },
-    ...externalLocal(frameChains.local, options, (family, place) => {
-      const sets = setsOf[family];
-      return `${frontend(family)} vmap @${place === 'inside' ? sets.inside : sets.outside}`;
-    }),
-    ...externalLocal(frameChains.nodePortLocal, options, (family, place) => {
-      const sets = setsOf[family];
-      const map = place === 'inside' ? sets.nodePortInside : sets.nodePortOutside;
-      return `meta nfproto ${nfproto(family)} ${nodePort} vmap @${map}`;
-    }),
+    { name: 'internal', rules: ['jump mark-off-cluster', 'goto anywhere'] },
+    { name: 'external', rules: [...outOfRange, 'jump mark-for-masquerade', 'goto anywhere'] },
+    ...local('external-local', 'anywhere', options, [
+      ...both((family) => `${frontend(family)} vmap @${setsOf[family].stickyLocal}`),
+      'jump local-balance-4',
+    ]),
+    { name: 'node-port', rules: ['jump mark-for-masquerade', 'goto node-port-anywhere'] },
+    ...local('node-port-local', 'node-port-anywhere', options, [
+      ...both((family) => `${nodePort(family)} vmap @${setsOf[family].nodePortStickyLocal}`),
+      'jump node-port-local-balance-4',
+    ]),
+    ...families.map((family) => ({
+      name: `at-node${family === 'IPv4' ? 4 : 6}`,
+      rules: [
+        `${nodePort(family)} @${setsOf[family].nodePort} goto node-port`,
+        `${nodePort(family)} @${setsOf[family].nodePortLocal} goto node-port-local`,
+      ],
+    })),
     { name: 'dispatch', rules: dispatch(options) },
     { name: 'learn', rules: both(learning) },
     { name: 'masquerading', rules: masquerade(bit) },
-    { name: 'refuse-cluster-ip', rules: refuseClusterIp(options.icmp) },
-    { name: 'refuse', rules: refuse(options) },
+    {
+      name: 'reject-connection',
+      rules: ['meta l4proto tcp reject with tcp reset', 'reject with icmpx port-unreachable'],
+    },
+    { name: 'unserved', rules: unserved(options) },
+    { name: 'refuse', rules: ['ct status dnat return', 'jump unserved', ...outOfRange, 'goto reject-connection'] },
     // The peer of an untranslated packet knows no such connection and resets a good one (P37).
     { name: 'drop-invalid', rules: options.dropInvalid ? ['ct state invalid drop'] : [] },
   ];
 }
 
-const inRange = (family: Family): string => `${frontend(family)} . ${ip(family)} saddr @${setsOf[family].sourceRange}`;
+/** P23. */
+const outOfRange: readonly string[] = both((family) => {
+  const { guarded, sourceRange } = setsOf[family];
+  return `${frontend(family)} @${guarded} ${frontend(family)} . ${ip(family)} saddr != @${sourceRange} drop`;
+});
 
 /** Clients that are not pods: the cluster does not know the way back to them, or they must not see a pod's address (P35). */
 function markOffCluster(options: FrameOptions, mark: string): string[] {
@@ -185,26 +217,24 @@ function markOffCluster(options: FrameOptions, mark: string): string[] {
   });
 }
 
-/** Pods and the node itself may go to every endpoint; everybody else to those of this node, unmasqueraded. */
-function externalLocal(
-  name: string,
-  options: FrameOptions,
-  lookup: (family: Family, place: 'inside' | 'outside') => string,
-): ChainText[] {
+/**
+ * Pods and the node itself may go to every endpoint (P6); everybody else to those of this node, with the source kept, and nowhere when
+ * there are none (P12).
+ */
+function local(name: string, anywhere: string, options: FrameOptions, outside: readonly string[]): ChainText[] {
   return [
-    {
-      name: `${name}-node`,
-      rules: [`jump ${frameChains.mark}`, ...both((family) => lookup(family, 'inside'))],
-    },
+    { name: `${name}-node`, rules: ['jump mark-for-masquerade', `goto ${anywhere}`] },
     {
       name,
       rules: [
+        ...(name === 'external-local' ? outOfRange : []),
         ...both((family) => {
           const cidrs = cidrsOf(options.clusterCidrs, family);
-          return cidrs === '' ? [] : [`${ip(family)} saddr ${cidrs} ${lookup(family, 'inside')}`];
+          return cidrs === '' ? [] : [`${ip(family)} saddr ${cidrs} goto ${anywhere}`];
         }),
         `fib saddr type local goto ${name}-node`,
-        ...both((family) => lookup(family, 'outside')),
+        ...outside,
+        'drop',
       ],
     },
   ];
@@ -212,16 +242,16 @@ function externalLocal(
 
 function dispatch(options: FrameOptions): string[] {
   return [
-    ...both((family) => `${frontend(family)} vmap @${setsOf[family].service}`),
+    ...both((family) => `${frontend(family)} @${setsOf[family].internal} goto internal`),
+    ...both((family) => `${frontend(family)} @${setsOf[family].external} goto external`),
+    ...both((family) => `${frontend(family)} @${setsOf[family].externalLocal} goto external-local`),
     ...both((family) => {
       const address = options.nodeAddresses.find((own) => familyOf(own) === family);
       if (options.icmp !== 'reply' || address === undefined) return [];
       // The node itself answers; connection tracking gives the answer the address that was asked.
       return [`${echoRequest(family)} ${ip(family)} daddr @${setsOf[family].ping} dnat ${ip(family)} to ${address}`];
     }),
-    ...both((family) =>
-      atNode(options, family).map((guard) => `${guard} ${nodePort} vmap @${setsOf[family].nodePort}`),
-    ),
+    ...both((family) => atNode(options, family).map((guard) => `${guard} goto at-node${family === 'IPv4' ? 4 : 6}`)),
   ];
 }
 
@@ -249,13 +279,15 @@ function atNode(options: FrameOptions, family: Family): string[] {
  */
 function learning(family: Family): string[] {
   const sets = setsOf[family];
-  const rules: string[] = [];
-  for (const proto of ['tcp', 'udp', 'sctp']) {
+  const original = `ct original ${ip(family)} daddr`;
+  const port = 'ct original proto-dst';
+  return ['tcp', 'udp', 'sctp'].flatMap((proto) => {
     const endpoint = `meta l4proto ${proto} meta l4proto . ${ip(family)} daddr . th dport`;
-    rules.push(`${endpoint} . ct original ${ip(family)} daddr . ct original proto-dst vmap @${sets.learn}`);
-    rules.push(`${endpoint} . ct original proto-dst vmap @${sets.nodePortLearn}`);
-  }
-  return rules;
+    return [
+      `${endpoint} . ${original} . ${port} @${sets.member} ${original} . meta l4proto . ${port} vmap @${sets.learn}`,
+      `${endpoint} . ${port} @${sets.nodePortMember} meta l4proto . ${port} vmap @${sets.nodePortLearn}`,
+    ];
+  });
 }
 
 function masquerade(bit: number): string[] {
@@ -268,21 +300,20 @@ function masquerade(bit: number): string[] {
   ];
 }
 
-/** nat chains cannot reject, so whatever they left as it was is judged here. */
-function refuse(options: FrameOptions): string[] {
+/** nat chains cannot reject, so whatever they left as it was is judged here. Comes back with what is to be rejected. */
+function unserved(options: FrameOptions): string[] {
   return [
-    'ct status dnat return',
     ...both((family) => `${frontend(family)} vmap @${setsOf[family].refuse}`),
     ...both((family) =>
-      atNode(options, family).map((guard) => `${guard} ${nodePort} vmap @${setsOf[family].nodePortRefuse}`),
+      atNode(options, family).map((guard) => `${guard} meta l4proto . th dport vmap @${setsOf[family].nodePortRefuse}`),
     ),
-    ...both((family) => `${ip(family)} daddr @${setsOf[family].clusterIp} goto refuse-cluster-ip`),
+    ...both((family) => {
+      const answer = options.icmp === 'drop' ? 'drop' : 'reject with icmpx host-unreachable';
+      return `${echoRequest(family)} ${ip(family)} daddr @${setsOf[family].clusterIp} ${answer}`;
+    }),
+    ...both((family) => `${ip(family)} daddr @${setsOf[family].clusterIp} return`),
+    'accept',
   ];
-}
-
-function refuseClusterIp(icmp: IcmpMode): string[] {
-  const answer = icmp === 'drop' ? 'drop' : 'reject with icmpx host-unreachable';
-  return [...both((family) => `${echoRequest(family)} ${answer}`), `goto ${frameChains.reject}`];
 }
 
 const echoRequest = (family: Family): string =>

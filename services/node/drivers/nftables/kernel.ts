@@ -289,24 +289,29 @@ export class KernelTable implements Disposable {
         writer.text(attributes.table, tableName);
         writer.text(attributes.setName, operation.name);
         break;
-      case 'flush-chain':
+      case 'delete-chain':
         begin(messageTypes.deleteRule);
         writer.text(attributes.table, tableName);
         writer.text(attributes.ruleChain, operation.name);
-        break;
-      case 'delete-chain':
+        writer.end();
         begin(messageTypes.deleteChain);
         writeChain(writer, operation.name, null);
         break;
-      case 'add-chain':
+      case 'set-chain': {
+        const { name, comment, rules } = operation.chain;
         begin(messageTypes.newChain, flags.create);
-        writeChain(writer, operation.chain.name, operation.chain.comment);
-        for (const rule of operation.chain.rules) {
+        writeChain(writer, name, comment);
+        writer.end();
+        begin(messageTypes.deleteRule);
+        writer.text(attributes.table, tableName);
+        writer.text(attributes.ruleChain, name);
+        for (const rule of rules) {
           writer.end();
           begin(messageTypes.newRule, flags.create | flags.append);
-          writeRule(writer, operation.chain.name, rule);
+          writeRule(writer, name, rule);
         }
         break;
+      }
       case 'add-element':
       case 'delete-element':
         return;

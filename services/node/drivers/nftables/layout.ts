@@ -1,12 +1,14 @@
 import type { Family, Protocol } from '@octoplane/model/keys.ts';
 
 /**
- * What is in `table inet octoplane`. frame.ts says what the packets meet; this file says which sets and maps carry the
- * services, and how their elements are keyed.
+ * What is in `table inet octoplane`. frame.ts says what packets meet; this file says which sets carry the services, and
+ * how their elements are keyed.
  *
- * No chain belongs to a service (client-IP affinity aside). A frontend is an element that names a chain which all
- * frontends with as many endpoints share; that chain draws an index and looks the endpoint up under (frontend, index). So a
- * change costs the elements that it changes, and nothing in the kernel or here grows with the number of services.
+ * No chain and no verdict belongs to a service (client-IP affinity aside). A frontend is an element of the set that says what
+ * kind it is; a chain that all frontends share draws an index and looks the endpoint up under (frontend, index). Verdicts would
+ * be shorter to read, but the kernel checks the table for loops whenever an element with a chain is added, walking every
+ * verdict map: 1.3 ms for one endpoint among 10,000 services. Plain elements are not checked, so a change costs the
+ * elements that it changes, however many services there are.
  */
 export const tableName = 'octoplane';
 
@@ -24,54 +26,74 @@ export interface SetLayout {
   readonly meaning: string;
 }
 
-/** Names of the sets of one family. A node port has no address of its own, so it has maps of its own. */
+/** Names of the sets of one family. A node port has no address of its own, so it has sets of its own. */
 export interface FamilySets {
-  /** Where a new connection to (address, protocol, port) goes. */
-  readonly service: string;
-  /** For those behind loadBalancerSourceRanges: the same, once the client was found in its range. */
-  readonly ranged: string;
-  /** externalTrafficPolicy Local: for clients in the cluster, who may use every endpoint (P6), ... */
-  readonly inside: string;
-  /** ... and for everybody else, who gets those of this node (P12). */
-  readonly outside: string;
-  /** Without an endpoint: rejected or dropped (P14, P12). */
+  /** Cluster IPs with an endpoint. */
+  readonly internal: string;
+  /** External and load balancer addresses with externalTrafficPolicy Cluster. */
+  readonly external: string;
+  /** The same with externalTrafficPolicy Local. */
+  readonly externalLocal: string;
+  /** Without an endpoint: `return` to be rejected, `drop` to be dropped (P14, P12). */
   readonly refuse: string;
-  /** (address, protocol, port, index) to endpoint. Local endpoints begin at `localIndex`. */
+  /** Load balancer addresses with loadBalancerSourceRanges, ... */
+  readonly guarded: string;
+  /** ... and who may use them. */
+  readonly sourceRange: string;
+  /** (frontend, index) to endpoint. The list for the Local policy begins at `localIndex`. */
   readonly endpoint: string;
-  /** Which affinity map learns a connection to (endpoint, frontend). */
+  /** (frontend, n): it has more than n endpoints. */
+  readonly wide: string;
+  /** Client-IP affinity: who remembers the clients of a frontend, ... */
+  readonly sticky: string;
+  /** ... those outside the cluster of one with externalTrafficPolicy Local, ... */
+  readonly stickyLocal: string;
+  /** ... which endpoints may be remembered, and ... */
+  readonly member: string;
+  /** ... by whom. */
   readonly learn: string;
   readonly nodePort: string;
-  readonly nodePortInside: string;
-  readonly nodePortOutside: string;
+  readonly nodePortLocal: string;
   readonly nodePortRefuse: string;
   readonly nodePortEndpoint: string;
+  readonly nodePortWide: string;
+  readonly nodePortSticky: string;
+  readonly nodePortStickyLocal: string;
+  readonly nodePortMember: string;
   readonly nodePortLearn: string;
+  /** Every cluster IP: its other ports are rejected (P38). */
   readonly clusterIp: string;
   /** Cluster IPs whose ping is answered. */
   readonly ping: string;
-  /** (endpoint, endpoint): a pod that reached itself through a service. */
+  /** (endpoint, endpoint): a pod that reached itself through a service (P33). */
   readonly hairpin: string;
-  readonly sourceRange: string;
 }
 
 const familySets = (n: '4' | '6'): FamilySets => ({
-  service: `service${n}`,
-  ranged: `ranged${n}`,
-  inside: `inside${n}`,
-  outside: `outside${n}`,
+  internal: `internal${n}`,
+  external: `external${n}`,
+  externalLocal: `external-local${n}`,
   refuse: `refuse${n}`,
+  guarded: `guarded${n}`,
+  sourceRange: `source-range${n}`,
   endpoint: `endpoint${n}`,
+  wide: `wide${n}`,
+  sticky: `sticky${n}`,
+  stickyLocal: `sticky-local${n}`,
+  member: `member${n}`,
   learn: `learn${n}`,
   nodePort: `node-port${n}`,
-  nodePortInside: `node-port-inside${n}`,
-  nodePortOutside: `node-port-outside${n}`,
+  nodePortLocal: `node-port-local${n}`,
   nodePortRefuse: `node-port-refuse${n}`,
   nodePortEndpoint: `node-port-endpoint${n}`,
+  nodePortWide: `node-port-wide${n}`,
+  nodePortSticky: `node-port-sticky${n}`,
+  nodePortStickyLocal: `node-port-sticky-local${n}`,
+  nodePortMember: `node-port-member${n}`,
   nodePortLearn: `node-port-learn${n}`,
   clusterIp: `cluster-ip${n}`,
   ping: `ping${n}`,
   hairpin: `hairpin${n}`,
-  sourceRange: `source-range${n}`,
 });
 
 export const setsOf: Readonly<Record<Family, FamilySets>> = { IPv4: familySets('4'), IPv6: familySets('6') };
@@ -83,17 +105,6 @@ export const mostEndpoints = localIndex;
 
 export const protocolNumbers: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
 export const nftProtocol = (protocol: Protocol): string => protocol.toLowerCase();
-
-/** Chains of the frame that elements name. */
-export const frameChains = {
-  local: 'external-local',
-  nodePortLocal: 'node-port-external-local',
-  sourceRanges: 'source-ranges',
-  reject: 'reject-connection',
-  rejectInRange: 'reject-in-range',
-  markOffCluster: 'mark-off-cluster',
-  mark: 'mark-for-masquerade',
-} as const;
 
 function layoutsOf(family: Family): SetLayout[] {
   const v6 = family === 'IPv6';
@@ -119,16 +130,18 @@ function layoutsOf(family: Family): SetLayout[] {
     name,
     key,
     value: null,
-    type: `type ${type}`,
+    type,
     interval,
     meaning,
   });
+  const affinity = 'client-IP affinity';
   return [
-    map(sets.service, frontend, serviceType, 'new connections to a service address'),
-    map(sets.ranged, frontend, serviceType, 'the same, from a client in its loadBalancerSourceRanges'),
-    map(sets.inside, frontend, serviceType, 'externalTrafficPolicy Local: clients in the cluster'),
-    map(sets.outside, frontend, serviceType, 'externalTrafficPolicy Local: everybody else'),
-    map(sets.refuse, frontend, serviceType, 'no endpoint to go to'),
+    set(sets.internal, frontend, serviceType, 'cluster IPs with an endpoint'),
+    set(sets.external, frontend, serviceType, 'external and load balancer IPs'),
+    set(sets.externalLocal, frontend, serviceType, 'the same with externalTrafficPolicy Local'),
+    map(sets.refuse, frontend, serviceType, 'no endpoint: return rejects, drop drops'),
+    set(sets.guarded, frontend, serviceType, 'load balancer IPs with source ranges'),
+    set(sets.sourceRange, [...frontend, range], `${serviceType} . ${address}`, 'who may use a guarded IP', true),
     {
       name: sets.endpoint,
       key: [...frontend, 'index'],
@@ -136,42 +149,56 @@ function layoutsOf(family: Family): SetLayout[] {
       // nft has no type name for a drawn number, hence typeof.
       type: `typeof ${header} daddr . meta l4proto . th dport . ${drawn} : ${header} daddr . th dport`,
       interval: false,
-      meaning: `endpoints by service address and index, those for the Local policy from ${localIndex}`,
+      meaning: `endpoints by frontend and index, those of this node from ${localIndex}`,
     },
-    map(
-      sets.learn,
+    {
+      name: sets.wide,
+      key: [...frontend, 'index'],
+      value: null,
+      type: `typeof ${header} daddr . meta l4proto . th dport . ${drawn}`,
+      interval: false,
+      meaning: `frontends with more endpoints than this, of this node from ${localIndex}`,
+    },
+    map(sets.sticky, frontend, serviceType, `${affinity}: who remembers the clients`),
+    map(sets.stickyLocal, frontend, serviceType, `${affinity}: for endpoints of this node`),
+    set(
+      sets.member,
       ['proto', ip, 'port', ip, 'port'],
       `type inet_proto . ${address} . inet_service . ${address} . inet_service`,
-      'client-IP affinity: who learns a connection to (endpoint, service address)',
+      `${affinity}: endpoints by protocol, with their frontend`,
     ),
-    map(sets.nodePort, nodePort, nodePortType, 'new connections to a node port'),
-    map(sets.nodePortInside, nodePort, nodePortType, 'externalTrafficPolicy Local: clients in the cluster'),
-    map(sets.nodePortOutside, nodePort, nodePortType, 'externalTrafficPolicy Local: everybody else'),
-    map(sets.nodePortRefuse, nodePort, nodePortType, 'no endpoint to go to'),
+    map(sets.learn, frontend, serviceType, `${affinity}: who learns the clients`),
+    set(sets.nodePort, nodePort, nodePortType, 'node ports with an endpoint'),
+    set(sets.nodePortLocal, nodePort, nodePortType, 'the same with externalTrafficPolicy Local'),
+    map(sets.nodePortRefuse, nodePort, nodePortType, 'no endpoint: return rejects, drop drops'),
     {
       name: sets.nodePortEndpoint,
       key: [...nodePort, 'index'],
       value: endpoint,
       type: `typeof meta l4proto . th dport . ${drawn} : ${header} daddr . th dport`,
       interval: false,
-      meaning: `endpoints by node port and index, those for the Local policy from ${localIndex}`,
+      meaning: `endpoints by node port and index, those of this node from ${localIndex}`,
     },
-    map(
-      sets.nodePortLearn,
+    {
+      name: sets.nodePortWide,
+      key: [...nodePort, 'index'],
+      value: null,
+      type: `typeof meta l4proto . th dport . ${drawn}`,
+      interval: false,
+      meaning: `node ports with more endpoints than this, of this node from ${localIndex}`,
+    },
+    map(sets.nodePortSticky, nodePort, nodePortType, `${affinity}: who remembers the clients`),
+    map(sets.nodePortStickyLocal, nodePort, nodePortType, `${affinity}: for endpoints of this node`),
+    set(
+      sets.nodePortMember,
       ['proto', ip, 'port', 'port'],
       `type inet_proto . ${address} . inet_service . inet_service`,
-      'client-IP affinity: who learns a connection to (endpoint, node port)',
+      `${affinity}: endpoints by protocol, with their node port`,
     ),
-    set(sets.clusterIp, [ip], address, 'every cluster IP: other ports are rejected'),
-    set(sets.ping, [ip], address, 'cluster IPs that answer a ping'),
-    set(sets.hairpin, [ip, ip], `${address} . ${address}`, 'endpoints that reached themselves'),
-    set(
-      sets.sourceRange,
-      [...frontend, range],
-      `${address} . inet_proto . inet_service . ${address}`,
-      'who may use a load balancer address',
-      true,
-    ),
+    map(sets.nodePortLearn, nodePort, nodePortType, `${affinity}: who learns the clients`),
+    set(sets.clusterIp, [ip], `type ${address}`, 'every cluster IP: other ports are rejected'),
+    set(sets.ping, [ip], `type ${address}`, 'cluster IPs that answer a ping'),
+    set(sets.hairpin, [ip, ip], `type ${address} . ${address}`, 'endpoints that reached themselves'),
   ];
 }
 

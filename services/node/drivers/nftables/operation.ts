@@ -6,8 +6,8 @@ import { tableName } from './layout.ts';
 /** One step of a transaction. The order of steps is the order in which the kernel needs them. */
 export type Operation =
   | { readonly t: 'add-map'; readonly affinity: Affinity; readonly family: Family }
-  | { readonly t: 'add-chain'; readonly chain: Chain }
-  | { readonly t: 'flush-chain'; readonly name: string }
+  /** Makes the chain if it is not there, and gives it these rules in place of those that it has. */
+  | { readonly t: 'set-chain'; readonly chain: Chain }
   | { readonly t: 'delete-element'; readonly element: Element; readonly key: ServicePortKey | null }
   | { readonly t: 'add-element'; readonly element: Element; readonly key: ServicePortKey | null }
   | { readonly t: 'delete-chain'; readonly name: string }
@@ -36,19 +36,18 @@ function operationText(operation: Operation): string {
         `comment "${affinity.owner} ${affinity.list}"; }`
       );
     }
-    case 'add-chain': {
+    case 'set-chain': {
       const { name, comment, rules } = operation.chain;
       const head = `add chain ${table} ${name}${comment === null ? '' : ` { comment "${comment}"; }`}`;
-      return [head, ...rules.map((rule) => `add rule ${table} ${name} ${ruleText(rule)}`)].join('\n');
+      const flush = `flush chain ${table} ${name}`;
+      return [head, flush, ...rules.map((rule) => `add rule ${table} ${name} ${ruleText(rule)}`)].join('\n');
     }
-    case 'flush-chain':
-      return `flush chain ${table} ${operation.name}`;
     case 'delete-element':
       return `delete element ${table} ${operation.element.set} { ${elementText(operation.element, false)} }`;
     case 'add-element':
       return `add element ${table} ${operation.element.set} { ${elementText(operation.element)} }`;
     case 'delete-chain':
-      return `delete chain ${table} ${operation.name}`;
+      return `flush chain ${table} ${operation.name}\ndelete chain ${table} ${operation.name}`;
     case 'delete-map':
       return `delete map ${table} ${operation.name}`;
   }

@@ -10,7 +10,7 @@ import {
   type ServicePortSpec,
 } from '@octoplane/model/rule-set.ts';
 import { type Books, sharedElement } from './books.ts';
-import { affinityMap, affinityMapForm } from './chains.ts';
+import { affinityMap, affinityMapForm, copiesOf } from './chains.ts';
 import { demandOf, type FamilySlots, noFamilySlots, type Placed, portOf } from './demand.ts';
 import { type Element, elementId, elementsEqual } from './element.ts';
 import {
@@ -24,6 +24,7 @@ import {
 } from './frontends.ts';
 import type { KernelSet, KernelTable } from './kernel.ts';
 import { hasLayout, localIndex, setLayouts, setsOf } from './layout.ts';
+import { sameEndpoint } from './slots.ts';
 import { visibleEntry } from './visible.ts';
 
 /**
@@ -37,6 +38,7 @@ import { visibleEntry } from './visible.ts';
 export function readTable(kernel: KernelTable, books: Books): RuleSet {
   books.clear();
   const found = new Found(kernel);
+  books.adoptBalances(found.chains);
   const ruleSet = new Map<ServicePortKey, Entry>();
   for (const [key, notes] of found.notes) {
     const placed = found.entryOf(key, notes);
@@ -70,7 +72,7 @@ class Found {
   readonly #hairpins = new Set<Ip>();
   readonly #odd: Element[] = [];
   readonly #ranges = new Map<string, string[]>();
-  readonly #chains: ReadonlySet<string>;
+  readonly chains: ReadonlySet<string>;
   readonly #maps: ReadonlyMap<string, KernelSet>;
   readonly #timeouts = new Map<string, number>();
   readonly #sharedClaims = new Set<string>();
@@ -84,7 +86,7 @@ class Found {
       const [key = ''] = (comment ?? '').split(' ');
       this.#timeouts.set(key, timeoutMs / 1000);
     }
-    this.#chains = new Set(kernel.chains().map(({ name }) => name));
+    this.chains = new Set(kernel.chains().map(({ name }) => name));
     for (const { name } of setLayouts) if (present.has(name)) this.#readSet(kernel, name);
     this.#takeNotes();
   }
@@ -127,7 +129,7 @@ class Found {
       const found = this.#elements.get(elementId(element));
       if (found === undefined || !elementsEqual(found, element)) return false;
     }
-    for (const name of demand.chains.keys()) if (!this.#chains.has(name)) return false;
+    for (const name of demand.chains.keys()) if (!this.chains.has(name)) return false;
     for (const affinity of demand.affinities) {
       for (const family of families) {
         const map = this.#maps.get(affinityMap(affinity, family));
@@ -283,9 +285,19 @@ class Found {
         local = lists.local;
       }
     }
-    const whole = (list: EndpointId[] | null): boolean => list === null || Object.keys(list).length === list.length;
-    return whole(cluster) && whole(local) ? { cluster: cluster ?? [], local: local ?? [] } : null;
+    const slots = { cluster: slotsIn(cluster ?? []), local: slotsIn(local ?? []) };
+    return slots.cluster && slots.local ? { cluster: slots.cluster, local: slots.local } : null;
   }
+}
+
+/** The endpoints whose indexes these are, see `indexCount`; null when no list has these. */
+function slotsIn(indexes: EndpointId[]): EndpointId[] | null {
+  if (Object.keys(indexes).length !== indexes.length) return null;
+  for (let count = 0; count <= indexes.length; count++) {
+    if (count * copiesOf(count) !== indexes.length) continue;
+    if (indexes.every((endpoint, i) => sameEndpoint(endpoint, indexes[i % count]))) return indexes.slice(0, count);
+  }
+  return null;
 }
 
 function slotsName(key: ServicePortKey, spec: ServicePortSpec, frontend: Frontend): string {

@@ -1,6 +1,6 @@
 import type { Family } from '@octoplane/model/keys.ts';
 import type { MessageWriter } from '../../netlink/message.ts';
-import { type Affinity, affinityMap, type Rule } from './chains.ts';
+import { type Affinity, affinityMap, type FrontendForm, type Rule } from './chains.ts';
 import { tableName } from './layout.ts';
 import { affinityMapSize } from './operation.ts';
 import { attributes, DATA_VALUE, LIST_ELEMENT, protocolNumber, userText, writeVerdict } from './wire.ts';
@@ -66,32 +66,23 @@ const addresses = {
 
 function writeExpressions(writer: MessageWriter, rule: Rule): void {
   switch (rule.t) {
-    case 'jump':
     case 'goto':
-      expression(writer, 'immediate', () => {
-        writer.u32be(1, 0);
-        writeVerdict(writer, 2, `${rule.t} ${rule.chain}`);
-      });
+      go(writer, rule.chain);
       return;
-    case 'dnat': {
-      const { length, destination } = addresses[rule.family];
+    case 'wide':
       require8(writer, META_NFPROTO, familyNumbers[rule.family]);
-      let at = 0;
-      if (rule.frontend === 'service') {
-        payload(writer, NETWORK_HEADER, destination, length, at);
-        at += length;
-      }
-      meta(writer, META_L4PROTO, at);
-      payload(writer, TRANSPORT_HEADER, 2, 2, at + 4);
-      expression(writer, 'numgen', () => {
-        writer.u32be(1, register(at + 8));
-        writer.u32be(2, rule.modulus);
-        writer.u32be(3, 1);
-        writer.u32be(4, rule.offset);
+      frontendAndNumber(writer, rule, 1, rule.than);
+      expression(writer, 'lookup', () => {
+        writer.text(1, rule.set);
+        writer.u32be(2, register(0));
       });
+      go(writer, rule.chain);
+      return;
+    case 'dnat':
+      require8(writer, META_NFPROTO, familyNumbers[rule.family]);
+      frontendAndNumber(writer, rule, rule.modulus, rule.offset);
       destinationFrom(writer, rule.map, rule.family);
       return;
-    }
     case 'dnat-known': {
       const { length, source } = addresses[rule.family];
       require8(writer, META_L4PROTO, protocolNumber(rule.proto));
@@ -115,6 +106,36 @@ function writeExpressions(writer: MessageWriter, rule: Rule): void {
       return;
     }
   }
+}
+
+function go(writer: MessageWriter, chain: string): void {
+  expression(writer, 'immediate', () => {
+    writer.u32be(1, 0);
+    writeVerdict(writer, 2, `goto ${chain}`);
+  });
+}
+
+/** The key of the element: the frontend that the packet is for, and a number drawn among `modulus` from `offset` on. */
+function frontendAndNumber(
+  writer: MessageWriter,
+  rule: { readonly frontend: FrontendForm; readonly family: Family },
+  modulus: number,
+  offset: number,
+): void {
+  const { length, destination } = addresses[rule.family];
+  let at = 0;
+  if (rule.frontend === 'service') {
+    payload(writer, NETWORK_HEADER, destination, length, at);
+    at += length;
+  }
+  meta(writer, META_L4PROTO, at);
+  payload(writer, TRANSPORT_HEADER, 2, 2, at + 4);
+  expression(writer, 'numgen', () => {
+    writer.u32be(1, register(at + 8));
+    writer.u32be(2, modulus);
+    writer.u32be(3, 1);
+    writer.u32be(4, offset);
+  });
 }
 
 /** Address and port of the endpoint into registers, and on to nat. A miss ends the rule. */
