@@ -144,23 +144,26 @@ export class NetlinkSocket implements Disposable {
 
   /**
    * Joins multicast groups, and calls back with every message until the signal aborts. `onLost` is called when the kernel
-   * dropped messages because they came faster than they were read.
+   * dropped messages because they came faster than they were read. Returns a function that reads what has come so far at once.
    */
   subscribe(
     groups: readonly number[],
     handlers: { readonly onMessage: (message: Message) => void; readonly onLost: () => void },
     signal: AbortSignal,
-  ): void {
+  ): () => void {
     for (const group of groups) this.join(group);
     this.#buffer(SO_RCVBUFFORCE, SO_RCVBUF, 4 * 1024 * 1024);
-    onReadable(this.#fd, signal, () => {
+    const read = (): void => {
+      if (signal.aborted || this.#closed) return;
       try {
         for (const message of this.receive()) handlers.onMessage(message);
       } catch (error) {
         if (!(error instanceof NetlinkError && error.code === 'ENOBUFS')) throw error;
         handlers.onLost();
       }
-    });
+    };
+    onReadable(this.#fd, signal, read);
+    return read;
   }
 
   join(group: number): void {

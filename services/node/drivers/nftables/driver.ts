@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
-import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
+import { type Entry, entriesEqual, type RuleSet } from '@octoplane/model/rule-set.ts';
 import { NetlinkError } from '../../netlink/errors.ts';
 import { type Driver, DriverError, type DriverOptions, type Mismatch, type Refusal } from '../driver.ts';
 import { primaryAddresses } from './addresses.ts';
@@ -84,6 +84,7 @@ export class NftablesDriver implements Driver {
     return this.#translating('read the table', () => {
       const ruleSet = readTable(this.#kernel, this.#books);
       this.#frame.look();
+      this.#watch.settled();
       return ruleSet;
     });
   }
@@ -111,6 +112,10 @@ export class NftablesDriver implements Driver {
   async cleanup(): Promise<void> {
     this.#translating('remove the table', () => this.#kernel.remove());
     this.#books.clear();
+  }
+
+  undisturbed(): boolean {
+    return this.#watch.undisturbed();
   }
 
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
@@ -176,14 +181,22 @@ export class NftablesDriver implements Driver {
   }
 
   #readBackSome(changes: readonly EntryChange[]): Mismatch[] {
-    const steps = changes.flatMap(({ key }) => {
-      const written = this.#written.get(key) ?? this.#expected(key);
-      return written.map((operation) => ({ key, operation, id: elementId(operation.element) }));
+    const foreign = changes.filter(({ key, after }) => {
+      const wanted = after === null ? null : visibleEntry(after);
+      return !entriesEqual(this.#books.entries.get(key)?.entry ?? null, wanted);
+    });
+    const mismatches: Mismatch[] = foreign.map(({ key }) => ({
+      key,
+      message: `${key} was never written in this form`,
+    }));
+    const written = changes.filter((change) => !foreign.includes(change));
+    const steps = written.flatMap(({ key }) => {
+      const operations = this.#written.get(key) ?? this.#expected(key);
+      return operations.map((operation) => ({ key, operation, id: elementId(operation.element) }));
     });
     const found = this.#kernel.read(steps.map(({ operation }) => operation.element));
     // What was deleted and added again counts as it was left.
     const last = new Map(steps.map((step) => [step.id, step]));
-    const mismatches: Mismatch[] = [];
     for (const { key, operation, id } of last.values()) {
       const message = discrepancy(operation, found.get(id));
       if (message !== null) mismatches.push({ key, message });

@@ -16,8 +16,10 @@ export class TableWatch {
   readonly #kernel: KernelTable;
   readonly #ownGenerations = new Set<number>();
   #socket: NetlinkSocket | null = null;
+  #read: () => void = () => undefined;
   #onDisturbed: (what: string) => void = () => undefined;
   #touched: string | null = null;
+  #disturbed = true;
 
   constructor(kernel: KernelTable) {
     this.#kernel = kernel;
@@ -29,16 +31,30 @@ export class TableWatch {
     this.#socket = socket;
     this.#onDisturbed = onDisturbed;
     signal.addEventListener('abort', () => this.stop(), { once: true });
+    this.#disturbed = true;
     const handlers = {
       onMessage: (message: Message) => this.#take(message),
-      onLost: () => onDisturbed('the kernel made more changes than could be followed'),
+      onLost: () => this.#tell('the kernel made more changes than could be followed'),
     };
-    socket.subscribe([NFNLGRP_NFTABLES], handlers, signal);
+    this.#read = socket.subscribe([NFNLGRP_NFTABLES], handlers, signal);
   }
 
   stop(): void {
     this.#socket?.[Symbol.dispose]();
     this.#socket = null;
+  }
+
+  /** The table was just read: from here on nobody else has touched it. */
+  settled(): void {
+    this.#read();
+    this.#disturbed = this.#socket === null;
+  }
+
+  /** Has nobody else touched the table since? The kernel announces a transaction before it is over, so this misses none. */
+  undisturbed(): boolean {
+    if (this.#socket === null) return false;
+    this.#read();
+    return !this.#disturbed;
   }
 
   /** Runs what makes at most one transaction of ours by another socket. */
@@ -49,12 +65,14 @@ export class TableWatch {
     const after = this.#kernel.generation();
     // More than one: somebody else was there too, and which was whose is not known.
     if (after === before + 1) this.#ownGenerations.add(after);
+    this.#read();
     return result;
   }
 
   /** Does not listen meanwhile: announcing a hundred thousand elements costs more than writing them. */
   async aside(action: () => Promise<void>): Promise<void> {
     this.#socket?.leave(NFNLGRP_NFTABLES);
+    this.#disturbed = true;
     try {
       await action();
     } finally {
@@ -79,6 +97,11 @@ export class TableWatch {
       if (type === attributes.generationId) generation = message.body.readUInt32BE(start);
     });
     if (this.#ownGenerations.delete(generation) || touched === null) return;
-    this.#onDisturbed(`table inet ${tableName} ${touched} by another program`);
+    this.#tell(`table inet ${tableName} ${touched} by another program`);
+  }
+
+  #tell(what: string): void {
+    this.#disturbed = true;
+    this.#onDisturbed(what);
   }
 }

@@ -1,0 +1,33 @@
+import { nftables } from '@octoplane/node/drivers/nftables/module.ts';
+import { afterAll } from 'vitest';
+import { describeDriverContract } from '../../contract/driver-contract.ts';
+import { enterOwnNetwork, feed, run } from '../../contract/namespace.ts';
+import { contractOptions } from '../../contract/options.ts';
+
+enterOwnNetwork();
+// What other programs have beside us: a firewall of its own and Docker's table.
+feed(
+  `table inet firewall {
+     set blocked { type ipv4_addr; elements = { 192.0.2.1 } }
+     chain input { type filter hook input priority filter; policy accept; ip saddr @blocked drop; }
+   }
+   table ip nat {
+     chain DOCKER { }
+     chain PREROUTING { type nat hook prerouting priority dstnat; policy accept; fib daddr type local jump DOCKER; }
+   }`,
+  'nft',
+  '-f',
+  '-',
+);
+
+const options = contractOptions();
+afterAll(() => options[Symbol.dispose]());
+
+describeDriverContract('nftables', {
+  open: () => nftables.open(options),
+  neighbour: () => run('nft', 'list', 'table', 'inet', 'firewall') + run('nft', 'list', 'table', 'ip', 'nat'),
+  flush: () => run('nft', 'delete', 'table', 'inet', 'octoplane'),
+  tells: true,
+  renews: true,
+  runs: 50,
+});
