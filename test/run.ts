@@ -3,9 +3,12 @@
  * "N passed, N failed, N skipped". Arguments are vitest filters: `npm test -- services/model`.
  */
 import type { TestCase } from 'vitest/node';
-import { startVitest } from 'vitest/node';
 
-const vitest = await startVitest('test', process.argv.slice(2), { watch: false, reporters: ['dot'] });
+if (!process.stdout.isTTY) process.env['NO_COLOR'] = '1';
+// Loaded after that, because it looks at the environment once.
+const { startVitest } = await import('vitest/node');
+
+const vitest = await startVitest('test', process.argv.slice(2), { watch: false, reporters: ['default'] });
 const modules = vitest.state.getTestModules();
 const tests = modules.flatMap((module) => [...module.children.allTests()]);
 const inState = (state: ReturnType<TestCase['result']>['state']) =>
