@@ -22,7 +22,7 @@ export interface Place {
 }
 
 /** "---" at the beginning of a line is a document's end wherever it stands, even in a block scalar (YAML 1.2, 9.1.2). */
-const separator = /^---(?=[ \t\r\n]|$)/gm;
+const separator = /^---(?:[ \t]*(?:\r?\n|$)|(?=[ \t]))/gm;
 
 /** Cuts a file into its documents, so that only those that changed need be parsed. Documents without content are left out. */
 export function splitDocuments(fileText: string, format: 'yaml' | 'json'): readonly DocumentText[] {
@@ -35,11 +35,12 @@ export function splitDocuments(fileText: string, format: 'yaml' | 'json'): reado
     const chunk = text.slice(begin, end);
     if (/^[ \t]*[^\s#]/m.test(chunk)) documents.push({ text: chunk, line, format });
     line += countLines(chunk);
-    begin = end;
   };
-  for (const { index } of text.matchAll(separator)) {
+  // The marker's own line is left out, so that a document is the same text wherever it stands.
+  for (const { 0: marker, index } of text.matchAll(separator)) {
     add(index);
-    begin = index + 3;
+    line += countLines(marker);
+    begin = index + marker.length;
   }
   add(text.length);
   return documents;
