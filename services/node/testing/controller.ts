@@ -18,7 +18,7 @@ export class Controller {
   #waiting: ((conversation: Conversation) => void) | null = null;
   address = '';
 
-  async listen(): Promise<this> {
+  async listen(credentials = ServerCredentials.createInsecure()): Promise<this> {
     this.#server.addService(RulesServiceService, {
       stream: (peer: Peer) => {
         const conversation = new Conversation(peer);
@@ -28,7 +28,7 @@ export class Controller {
       },
     });
     const bound = Promise.withResolvers<number>();
-    this.#server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) =>
+    this.#server.bindAsync('127.0.0.1:0', credentials, (error, port) =>
       error ? bound.reject(error) : bound.resolve(port),
     );
     this.address = `127.0.0.1:${await bound.promise}`;
