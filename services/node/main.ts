@@ -14,6 +14,7 @@ import { listenHosts } from './health/listen-hosts.ts';
 import { nodeEndpoints } from './health/node-endpoints.ts';
 import { ProxyHealth } from './health/proxy-health.ts';
 import { Journal } from './journal/journal.ts';
+import { MemoryTrimmer } from './memory.ts';
 import { kubeProxyMetrics } from './metrics/kube-proxy.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { octoplaneMetrics } from './metrics/octoplane.ts';
@@ -79,11 +80,13 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
   const conntrack = module.flows === 'netfilter' ? openConntrack(logger) : null;
   if (conntrack) opened.use(conntrack);
   const flows = conntrack && flowCleaner({ conntrack, clock, logger, observer: { ...kubeProxy, ...own } });
+  const memory = new MemoryTrimmer(clock);
   const observer = observers([
     health.observer,
     kubeProxy.observer,
     own.observer,
     { ...silentObserver, committed: (changes) => checkPorts.update(changes) },
+    { ...silentObserver, committed: (changes) => memory.note(changes) },
   ]);
   const reconciler = new Reconciler({ driver, held, journal, flows, clock, logger, observer });
   opened.defer(() => reconciler.idle());
@@ -95,6 +98,7 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
     await applySettings(conntrackSettings(options.conntrack, availableParallelism()), logger);
   await reconciler.start();
   await together(runtime.signal, [
+    (signal) => memory.run(signal),
     (signal) => healKernel({ driver, reconciler, clock, syncPeriodMs: options.syncPeriodMs }, signal),
     (signal) =>
       followControllers(

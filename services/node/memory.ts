@@ -1,0 +1,53 @@
+import v8 from 'node:v8';
+import vm from 'node:vm';
+import type { EntryChange } from '@octoplane/model/delta.ts';
+import type { Clock } from './clock.ts';
+
+/** Entries from which on a change leaves enough garbage to be worth it: a tenth of a large cluster. */
+const bulk = 1000;
+
+/** After a bulk the kernel's hands are full; whatever follows it at once should not meet the pause. */
+const settleMs = 2000;
+
+/**
+ * Gives memory back to the system after a bulk load. Decoding and journalling 10,000 x 10 leaves 60 MB of pages behind that V8
+ * keeps for more of the same, which does not come: from then on a frame is some hundred bytes. A collection of the thorough
+ * kind returns them (154 MB to 92 MB measured) for a pause of 300 ms, once, while the kernel forwards as ever.
+ */
+export class MemoryTrimmer {
+  readonly #clock: Clock;
+  readonly #collect: () => void;
+  #wake = Promise.withResolvers<void>();
+
+  constructor(clock: Clock, collect: () => void = collectThoroughly) {
+    this.#clock = clock;
+    this.#collect = collect;
+  }
+
+  note(changes: readonly EntryChange[]): void {
+    if (changes.length >= bulk) this.#wake.resolve();
+  }
+
+  /** Until the signal is aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    while (!signal.aborted) {
+      await Promise.race([this.#wake.promise, stopped]);
+      try {
+        await this.#clock.after(settleMs, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        throw error;
+      }
+      this.#wake = Promise.withResolvers<void>();
+      this.#collect();
+    }
+  }
+}
+
+/** V8 hands its collector out under this flag only; a context made afterwards has it, ours need not. */
+function collectThoroughly(): void {
+  v8.setFlagsFromString('--expose-gc');
+  const gc: NodeJS.GCFunction = vm.runInNewContext('gc');
+  gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+}
