@@ -18,7 +18,8 @@ export class Controller {
   #waiting: ((conversation: Conversation) => void) | null = null;
   address = '';
 
-  async listen(credentials = ServerCredentials.createInsecure()): Promise<this> {
+  /** `unixPath`: a socket in the file system, which network namespaces do not separate. */
+  async listen(credentials = ServerCredentials.createInsecure(), unixPath: string | null = null): Promise<this> {
     this.#server.addService(RulesServiceService, {
       stream: (peer: Peer) => {
         const conversation = new Conversation(peer);
@@ -28,10 +29,11 @@ export class Controller {
       },
     });
     const bound = Promise.withResolvers<number>();
-    this.#server.bindAsync('127.0.0.1:0', credentials, (error, port) =>
+    this.#server.bindAsync(unixPath === null ? '127.0.0.1:0' : `unix:${unixPath}`, credentials, (error, port) =>
       error ? bound.reject(error) : bound.resolve(port),
     );
-    this.address = `127.0.0.1:${await bound.promise}`;
+    const port = await bound.promise;
+    this.address = unixPath === null ? `127.0.0.1:${port}` : `unix:${unixPath}`;
     return this;
   }
 
