@@ -1,4 +1,5 @@
-import { type Cidr, cidrContains, familyOf, formatCidr, parseCidr } from '@octoplane/model/address.ts';
+import { type Cidr, cidrContains, familyOf, formatCidr, ipToBytes, parseCidr } from '@octoplane/model/address.ts';
+import type { Family } from '@octoplane/model/keys.ts';
 import {
   type Endpoint,
   type Entry,
@@ -75,26 +76,20 @@ function outermostRanges(ranges: readonly string[], familyMask: number): readonl
     const cidr = parseCidr(text);
     if (cidr && (familyMask & familyBit(familyOf(cidr.ip))) !== 0) cidrs.push(cidr);
   }
-  // Shortest prefix first, so that whatever contains a range was seen before it.
-  cidrs.sort((a, b) => a.length - b.length);
-  const outermost: string[] = [];
-  const seen = new Set<string>();
-  for (const cidr of cidrs) {
-    if (within(cidr, seen)) continue;
-    seen.add(formatCidr(cidr));
-    outermost.push(formatCidr(cidr));
+  // Ranges nest or lie apart, so in order of their first addresses, the wider first, only the last kept can contain the next.
+  const ordered = cidrs.map((cidr) => ({ cidr, first: Buffer.from(ipToBytes(cidr.ip)).toString('hex') }));
+  ordered.sort((a, b) => (a.first === b.first ? a.cidr.length - b.cidr.length : a.first < b.first ? -1 : 1));
+  const kept: Cidr[] = [];
+  const last: Partial<Record<Family, Cidr>> = {};
+  for (const { cidr } of ordered) {
+    const family = familyOf(cidr.ip);
+    const outer = last[family];
+    if (outer && outer.length <= cidr.length && cidrContains(outer, cidr.ip)) continue;
+    last[family] = cidr;
+    kept.push(cidr);
   }
-  outermost.sort();
+  const outermost = kept.map(formatCidr).sort();
   return outermost.length === ranges.length && outermost.every((text, i) => text === ranges[i]) ? ranges : outermost;
-}
-
-/** Asks for every shorter prefix instead of comparing pairs: a thousand ranges are no trouble. */
-function within(cidr: Cidr, seen: ReadonlySet<string>): boolean {
-  for (let length = cidr.length; length >= 0; length--) {
-    const outer = parseCidr(`${cidr.ip}/${length}`);
-    if (outer && seen.has(formatCidr(outer)) && cidrContains(outer, cidr.ip)) return true;
-  }
-  return false;
 }
 
 /** Families with ranges of their own; a family without any admits everybody, as in kube-proxy. */
