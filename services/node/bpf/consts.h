@@ -25,6 +25,9 @@
 #define MAX_UDP_REPLIES 32768
 #endif
 
+#ifndef MAX_GONE
+#define MAX_GONE 65536
+#endif
 #ifndef MAX_FLOWS
 #define MAX_FLOWS 131072
 #endif

@@ -6,7 +6,7 @@
 
 /* What each socket was told it talks to. */
 
-/* Lives and dies with the socket: nothing to evict, nothing to clean up. */
+/* Of TCP sockets. Lives and dies with the socket: nothing to evict, nothing to clean up. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -14,6 +14,15 @@ struct {
 	__type(value, struct peer);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } peers SEC(".maps");
+
+/* Of UDP sockets: apart, so that those whose endpoint has gone are found without a look at every connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct peer);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} udp_peers SEC(".maps");
 
 /* The services behind the answers of a UDP socket that talks to several; the last one is in `peers`. */
 struct {
@@ -33,7 +42,11 @@ static __always_inline struct peer *peer_of(struct bpf_sock_addr *ctx, __u64 fla
 {
 	struct bpf_sock *sk = ctx->sk;
 
-	return sk ? bpf_sk_storage_get(&peers, sk, NULL, flags) : NULL;
+	if (!sk)
+		return NULL;
+	if (ctx->protocol == IPPROTO_UDP)
+		return bpf_sk_storage_get(&udp_peers, sk, NULL, flags);
+	return bpf_sk_storage_get(&peers, sk, NULL, flags);
 }
 
 /* A socket that is connected elsewhere must not show the service that it was connected to before. */
@@ -41,7 +54,11 @@ static __always_inline void forget_peer(struct bpf_sock_addr *ctx, bool sending)
 {
 	struct bpf_sock *sk = ctx->sk;
 
-	if (!sending && sk)
+	if (sending || !sk)
+		return;
+	if (ctx->protocol == IPPROTO_UDP)
+		bpf_sk_storage_delete(&udp_peers, sk);
+	else
 		bpf_sk_storage_delete(&peers, sk);
 }
 
@@ -58,6 +75,7 @@ static __always_inline void set_peer(struct bpf_sock_addr *ctx, const struct fro
 		peer->backend.protocol = to->protocol;
 		peer->service_id = frontend->service;
 		peer->start = frontend->inside.start;
+		peer->connected = !sending;
 	}
 	if (!sending)
 		return;

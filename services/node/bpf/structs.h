@@ -116,6 +116,16 @@ struct peer {
 	__u32 service_id;
 	/* Start of the window that the backend was chosen from. */
 	__u32 start;
+	/* By connect(): the socket will not ask again. */
+	__u32 connected;
+	__u32 zero;
+};
+
+/* An endpoint that a service port has lost. */
+struct gone {
+	struct endpoint backend;
+	__u32 service;
+	__u32 zero;
 };
 
 struct udp_reply_key {

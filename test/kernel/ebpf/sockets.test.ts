@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from '../../support/lab/lab.ts';
 import { EbpfNode, endpoint, entry, here, mountBpffs } from './node.ts';
@@ -46,6 +47,27 @@ describe('sockets', () => {
         { encoding: 'utf8' },
       ),
     );
+
+  /** A process with a connected socket that has had an answer; `end` is the error that it gets one day. */
+  async function connectedUdp(place: string, ip: string, family: string) {
+    const script = `const s = dgram.createSocket(process.argv[2]);
+      s.on('error', (error) => { console.log(error.code); process.exit(); });
+      s.on('message', () => console.log('answered'));
+      s.connect(80, process.argv[1], () => s.send('x'));`;
+    const shell = 'echo $$ > "$1/cgroup.procs"; exec "$2" -e "$3" "$4" "$5"';
+    const argv = ['sh', lab.cgroupOf('node-1'), process.execPath, script, ip, family === 'IPv4' ? 'udp4' : 'udp6'];
+    const child = lab.within(place, () =>
+      spawn('sh', ['-c', shell, ...argv], { stdio: ['ignore', 'pipe', 'inherit'] }),
+    );
+    const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+    expect((await lines.next()).value).toBe('answered');
+    let over = false;
+    const end = lines.next().then(({ value }) => {
+      over = true;
+      return value;
+    });
+    return { end, ended: () => over };
+  }
 
   describe.each(families)('%s', (family) => {
     const vip = family === 'IPv4' ? '10.96.0.10' : 'fd00:96::a';
@@ -188,6 +210,19 @@ describe('sockets', () => {
       const script = `const s = net.connect(80, process.argv[1], () => { console.log(s.remoteAddress, s.remotePort); s.destroy(); })`;
       for (const target of family === 'IPv4' ? [vip, `::ffff:${vip}`] : [vip])
         expect(runIn('pod-1a', script, target)).toBe(`${target} 80\n`);
+    });
+
+    it('ends connected UDP sockets when their endpoint goes, in whatever pod, and no others (P30)', async () => {
+      const web = (...places: string[]) =>
+        node.want(entry('web', { protocol: 'UDP', clusterIps: [vip], endpoints: places.map((place) => at(place)) }));
+      await web('pod-2a');
+      const inPod = await connectedUdp('pod-1a', vip, family);
+      const onNode = await connectedUdp('node-1', vip, family);
+      await web('pod-2a', 'pod-2b');
+      expect(inPod.ended()).toBe(false);
+      await web('pod-2b');
+      expect(await inPod.end).toBe('ECONNABORTED');
+      expect(await onNode.end).toBe('ECONNABORTED');
     });
 
     it('refuses ports of a cluster IP that no service port has (P38)', async () => {

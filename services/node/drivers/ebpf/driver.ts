@@ -10,6 +10,7 @@ import type { NodeRole } from './addresses.ts';
 import type { Books } from './books.ts';
 import { type Capacity, refusals } from './capacity.ts';
 import { type Device, Devices } from './devices.ts';
+import { SocketEnds } from './ends.ts';
 import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
@@ -40,6 +41,7 @@ export class EbpfDriver implements Driver {
   readonly #links: readonly Link[];
   readonly #packetLinks: PacketLinks;
   readonly #devices: Devices;
+  readonly #ends: SocketEnds;
   #books: Books;
   #strays: Reading['strays'];
 
@@ -53,6 +55,7 @@ export class EbpfDriver implements Driver {
     this.#links = parts.links;
     this.#packetLinks = parts.packetLinks;
     this.#devices = new Devices();
+    this.#ends = new SocketEnds(parts.objects.ends);
     const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
     this.#books = books;
     this.#strays = strays;
@@ -71,7 +74,7 @@ export class EbpfDriver implements Driver {
       makePinDirectories(pins);
       const capacity = adoptCapacity(wanted, pins.maps);
       const sizes = sizesByMap(capacity);
-      const objects = { sockets: load('sockets', sizes), packets: load('packets', sizes) };
+      const objects = { sockets: load('sockets', sizes), packets: load('packets', sizes), ends: load('ends', sizes) };
       const maps = openMaps(objects.sockets, capacity);
       const links = socketLinks(objects.sockets, pins.links, options.cgroupPath);
       const packetLinks = new PacketLinks(objects.packets, pins.links, options.clusterCidrs);
@@ -102,6 +105,7 @@ export class EbpfDriver implements Driver {
         this.#books,
       );
       write(writes, this.#maps);
+      this.#ends.end(writes.gone);
       this.#grace.release(writes.garbage, this.#books.slots);
     } catch (error) {
       throw asDriverError(error, true);
@@ -181,6 +185,7 @@ export class EbpfDriver implements Driver {
     for (const link of this.#links) link.close();
     this.#packetLinks.close();
     this.#devices[Symbol.dispose]();
+    this.#ends.close();
     this.#maps.backends.close();
     for (const name of objectNames) this.#objects[name].close();
   }
@@ -198,6 +203,7 @@ export class EbpfDriver implements Driver {
       this.#books,
     );
     write(writes, this.#maps);
+    this.#ends.end(writes.gone);
     this.#grace.release(writes.garbage, this.#books.slots);
     this.#maps.frontends.remove(endpointKeys(orphans));
     const ids = Buffer.alloc(services.length * 4);
@@ -281,7 +287,7 @@ export class EbpfDriver implements Driver {
   }
 }
 
-const objectNames = ['sockets', 'packets'] as const;
+const objectNames = ['sockets', 'packets', 'ends'] as const;
 type ObjectName = (typeof objectNames)[number];
 type Objects = Readonly<Record<ObjectName, LoadedObject>>;
 

@@ -52,9 +52,11 @@ export const pinnedMaps = {
     'config',
     'grace',
     'peers',
+    'udp_peers',
     'udp_replies',
   ],
   packets: ['flows', 'fragments'],
+  ends: [],
 } as const;
 
 const mapNames = {

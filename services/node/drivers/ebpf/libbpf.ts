@@ -46,11 +46,16 @@ export interface Libbpf {
   readonly programById: (id: number) => number;
   readonly createLink: (program: number, target: number, attachType: number, options: null) => number;
   readonly updateLink: (link: number, program: number, options: null) => number;
+  /** A link of an iterator over the elements of one map. */
+  readonly createMapIterator: (program: number, map: number) => number;
+  readonly createIterator: (link: number) => number;
   readonly detachLink: (link: number) => number;
   readonly testRun: (program: number, options: TestRunOptions) => number;
 
   readonly closeFd: (fd: number) => number;
   readonly openPath: (path: string, flags: number) => number;
+  readonly read: (fd: number, into: Buffer, bytes: number) => number;
+  readonly setNamespace: (fd: number, type: number) => number;
   readonly mapMemory: (
     address: null,
     bytes: number,
@@ -105,6 +110,7 @@ function load(): Libbpf {
 
   const openObject = bpf.func('void *bpf_object__open_file(const char *path, const OctoOpenOptions *options)');
   const update = bpf.func('int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)');
+  const createLink = bpf.func('int bpf_link_create(int program, int target, int type, const OctoLinkOptions *options)');
   const testRun = bpf.func('int bpf_prog_test_run_opts(int program, _Inout_ OctoTestRun *options)');
   return {
     openObject: (path, pinRoot, log) => openObject(path, openOptions(pinRoot, log)),
@@ -140,13 +146,17 @@ function load(): Libbpf {
     openPin: bpf.func('int bpf_obj_get(const char *path)'),
     info: bpf.func('int bpf_obj_get_info_by_fd(int fd, void *info, void *bytes)'),
     programById: bpf.func('int bpf_prog_get_fd_by_id(uint32_t id)'),
-    createLink: bpf.func('int bpf_link_create(int program, int target, int type, const void *options)'),
+    createLink,
+    createMapIterator: (program, map) => createLink(program, 0, BPF_TRACE_ITER, iteratorOptions(map)),
+    createIterator: bpf.func('int bpf_iter_create(int link)'),
     updateLink: bpf.func('int bpf_link_update(int link, int program, const void *options)'),
     detachLink: bpf.func('int bpf_link_detach(int link)'),
     testRun: (program, options) => testRun(program, Object.assign(options, { sz: koffi.sizeof('OctoTestRun') })),
 
     closeFd: libc.func('int close(int fd)'),
     openPath: libc.func('int open(const char *path, int flags)'),
+    read: libc.func('int64_t read(int fd, void *into, size_t bytes)'),
+    setNamespace: libc.func('int setns(int fd, int type)'),
     mapMemory: libc.func('void *mmap(void *address, size_t bytes, int protection, int flags, int fd, int64_t offset)'),
     unmapMemory: libc.func('int munmap(void *address, size_t bytes)'),
     getSocketOption: libc.func('int getsockopt(int fd, int level, int name, void *value, void *bytes)'),
@@ -169,6 +179,13 @@ function declareStructs(): void {
     kernel_log_size: 'size_t',
     kernel_log_level: 'uint32_t',
   });
+  koffi.struct('OctoLinkOptions', {
+    sz: 'size_t',
+    flags: 'uint32_t',
+    iter_info: 'void *',
+    iter_info_len: 'uint32_t',
+    target_btf_id: 'uint32_t',
+  });
   koffi.struct('OctoTestRun', {
     sz: 'size_t',
     data_in: 'void *',
@@ -186,6 +203,21 @@ function declareStructs(): void {
     cpu: 'uint32_t',
     batch_size: 'uint32_t',
   });
+}
+
+const BPF_TRACE_ITER = 28;
+
+/** union bpf_iter_link_info begins with the descriptor of the map. */
+function iteratorOptions(map: number) {
+  const info = Buffer.alloc(16);
+  info.writeUInt32LE(map);
+  return {
+    sz: koffi.sizeof('OctoLinkOptions'),
+    flags: 0,
+    iter_info: info,
+    iter_info_len: info.length,
+    target_btf_id: 0,
+  };
 }
 
 const openOptions = (pinRoot: string | null, log: Buffer) => ({

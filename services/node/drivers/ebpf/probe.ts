@@ -21,7 +21,7 @@ export function probeKernel(options: DriverOptions): Probe {
 }
 
 function* fileLacks({ bpfFsPath, cgroupPath }: DriverOptions): Generator<string> {
-  if (!existsSync(objectPath('sockets')) || !existsSync(objectPath('packets')))
+  if (!['sockets', 'packets', 'ends'].every((name) => existsSync(objectPath(name))))
     yield 'The compiled programs are missing: in a checkout, run "node services/node/bpf/build.ts" (needs clang).';
   if (!isOn('bpf', bpfFsPath))
     yield `${bpfFsPath} is not a BPF file system: run "mount -t bpf bpf ${bpfFsPath}", or name another with --bpf-fs.`;
@@ -37,9 +37,20 @@ function* kernelLacks(): Generator<string> {
   }
   if (process.getuid?.() !== 0)
     yield 'BPF programs need CAP_BPF and CAP_NET_ADMIN: run as root or with these capabilities.';
+  if (!existsSync('/sys/kernel/btf/vmlinux'))
+    yield `This kernel (${release()}) does not describe its types (BTF): it must be built with CONFIG_DEBUG_INFO_BTF.`;
+  if (olderThan(6, 6)) yield `This kernel (${release()}) lacks tcx, where packets are translated: Linux 6.6 has it.`;
   for (const { name, programType, helper, since } of helpers)
     if (bpf.probeHelper(programType, helper, null) === 0)
       yield `This kernel (${release()}) lacks ${name}: Linux ${since} has it.`;
+}
+
+/** There is no helper to ask for: tcx is a place, not a call. */
+function olderThan(major: number, minor: number): boolean {
+  const [ownMajor = 0, ownMinor = 0] = release()
+    .split('.')
+    .map((part) => Number.parseInt(part, 10));
+  return ownMajor < major || (ownMajor === major && ownMinor < minor);
 }
 
 function loadLibrary(): ReturnType<typeof libbpf> | null {

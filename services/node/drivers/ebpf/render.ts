@@ -1,9 +1,10 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
-import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import { parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Endpoint, type Entry, endpointsEqual, type ServicePortSpec } from '@octoplane/model/rule-set.ts';
 import type { AddressValue } from './addresses.ts';
 import type { Books, Held } from './books.ts';
+import type { Gone } from './ends.ts';
 import { type Frontend, frontendId, frontendsOf, frontendValue } from './frontends.ts';
 import type { FrontendValue, Endpoint as Place, ServiceRecord } from './layout.ts';
 import { arrange, type BackendSet } from './sets.ts';
@@ -29,6 +30,8 @@ export interface Writes {
   readonly oldRanges: readonly ServiceRange[];
   readonly oldAddresses: readonly Ip[];
   readonly garbage: readonly Block[];
+  /** Endpoints whose connected UDP sockets are to be ended (P30). */
+  readonly gone: readonly Gone[];
 }
 
 export interface ServiceRange {
@@ -46,7 +49,9 @@ export function render(changes: readonly EntryChange[], books: Books): Writes {
   // Removals first: a frontend may pass from one service port to another within one change set.
   for (const { key, after } of changes) {
     const held = books.services.get(key) ?? null;
-    if (held) withdraw(held, after, books, writes);
+    if (!held) continue;
+    writes.gone.push(...goneOf(held, after));
+    withdraw(held, after, books, writes);
   }
   for (const { key, after } of changes) if (after) place(key, after, books, writes);
   for (const ip of books.addresses.takeChanged()) writes.setAddress(ip, books.addresses.value(ip));
@@ -71,6 +76,13 @@ export const recordOf = ({ key, spec, endpoints }: Entry, start: number): Servic
   usableFamilies: spec.usableFamilies,
   key,
 });
+
+function* goneOf({ id, entry }: Held, after: Entry | null): Generator<Gone> {
+  if (parseServicePortKey(entry.key)?.protocol !== 'UDP' || after?.endpoints === entry.endpoints) return;
+  const kept = new Set(after?.endpoints.map(({ ip, port }) => `${ip}|${port}`));
+  for (const { ip, port } of entry.endpoints)
+    if (!kept.has(`${ip}|${port}`)) yield { service: id, backend: { ip, port, protocol: 'UDP' } };
+}
 
 /** Gives up what `after` does not keep. */
 function withdraw(held: Held, after: Entry | null, books: Books, writes: WriteList): void {
@@ -140,6 +152,7 @@ class WriteList implements Writes {
   readonly oldRanges: ServiceRange[] = [];
   readonly oldAddresses: Ip[] = [];
   readonly garbage: Block[] = [];
+  readonly gone: Gone[] = [];
   readonly #removed = new Map<string, Place>();
 
   get oldFrontends(): readonly Place[] {
