@@ -1,4 +1,5 @@
 import { describe, type Fields, type Findings, isEmptyList, type Path } from './findings.ts';
+import { intern } from './intern.ts';
 import { type Family, type NodeName, nodeName, protocols, type ServiceName, serviceName } from './keys.ts';
 import type { ClusterObject, SliceEndpoint, SlicePort } from './objects.ts';
 import type { ObjectId } from './project.ts';
@@ -130,6 +131,7 @@ function readEndpoint(value: unknown, path: Path, family: Family, findings: Find
   if (ip === null) return null;
   const conditionsPath: Path = [...path, 'conditions'];
   const conditions = findings.fields(item, 'conditions', path);
+  const hints = readHints(item, path, findings);
   // Unset means ready, and serving as it is ready (comments of the v1 API).
   const ready = findings.flag(conditions, 'ready', conditionsPath) ?? true;
   return {
@@ -138,15 +140,16 @@ function readEndpoint(value: unknown, path: Path, family: Family, findings: Find
     serving: findings.flag(conditions, 'serving', conditionsPath) ?? ready,
     terminating: findings.flag(conditions, 'terminating', conditionsPath) ?? false,
     node: readNode(item, path, findings),
-    zone: findings.text(item, 'zone', path) || null,
-    ...readHints(item, path, findings),
+    zone: intern(findings.text(item, 'zone', path)) || null,
+    zoneHints: hints.zoneHints,
+    nodeHints: hints.nodeHints,
   };
 }
 
 function readNode(item: Fields, path: Path, findings: Findings): NodeName | null {
   const name = findings.text(item, 'nodeName', path);
   if (name === '') return null;
-  if (isSubdomain(name)) return nodeName(name);
+  if (isSubdomain(name)) return nodeName(intern(name));
   findings.refuse([...path, 'nodeName'], `${describe(name)} is not a node's name`, 'name the node');
   return null;
 }
@@ -162,7 +165,9 @@ function readHints(
     const values = findings.list(hints, key, [...path, 'hints']);
     if (values.length > limits.hints)
       findings.refuse([...path, 'hints', key], `there are ${values.length} hints`, `keep to ${limits.hints}`);
-    return values.map((value, i) => findings.text(findings.item(value, [...path, 'hints', key, i]), 'name', path));
+    return values.map((value, i) =>
+      intern(findings.text(findings.item(value, [...path, 'hints', key, i]), 'name', path)),
+    );
   };
   return { zoneHints: names('forZones'), nodeHints: names('forNodes').map(nodeName) };
 }
