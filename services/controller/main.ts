@@ -6,6 +6,7 @@ import { NodeBook } from './acks/node-book.ts';
 import { adminService } from './admin/admin-service.ts';
 import { addReflection } from './admin/reflection.ts';
 import { Allocator } from './allocate/allocator.ts';
+import { AllocationBook } from './allocate/book.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { Compute } from './compute/compute.ts';
 import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
@@ -62,9 +63,15 @@ export async function runController(options: ControllerOptions, context: Control
   }
 
   const sources = options.sources.map((source) => openSource(source, { logger, kubeconfig: options.kubeconfig }));
+  const allocations = options.stateDir === null ? null : await openAllocations(options.stateDir, logger);
+  cleanUp.defer(() => allocations?.flushed());
   const state = new ClusterState({
     sources: sources.map(({ name }) => name),
-    allocator: new Allocator({ serviceCidrs: options.serviceCidrs }),
+    allocator: new Allocator({
+      serviceCidrs: options.serviceCidrs,
+      allocations: allocations?.allocations ?? new Map(),
+    }),
+    onAllocated: (all) => allocations?.save(all),
   });
   const compute = new Compute(state);
   const startedAtMs = Math.floor(clock.nowUs() / 1000);
@@ -148,6 +155,21 @@ export async function runController(options: ControllerOptions, context: Control
   for (const source of sources) runSource(source, committer, stop.signal).catch(failed.reject);
   await Promise.race([whenStopped, failed.promise]);
   logger.info('stopping');
+}
+
+async function openAllocations(directory: string, logger: Logger): Promise<AllocationBook> {
+  try {
+    return await AllocationBook.open(directory, logger);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new StartError(
+      'STATE_DIR',
+      `--state-dir ${directory} cannot be used (${reason}); name a writable directory`,
+      {
+        cause,
+      },
+    );
+  }
 }
 
 async function runSource(source: Source, committer: Committer, signal: AbortSignal): Promise<void> {
