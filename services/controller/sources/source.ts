@@ -65,19 +65,3 @@ export class SourceError extends Error {
     this.code = code;
   }
 }
-
-/** The wall clock, and timers; passed in, so that tests own the time. */
-export interface Clock {
-  /** Microseconds since 1970. */
-  nowUs(): number;
-  /** Calls back once; the answer cancels. */
-  after(ms: number, callback: () => void): () => void;
-}
-
-export const systemClock: Clock = {
-  nowUs: () => Math.round((performance.timeOrigin + performance.now()) * 1000),
-  after: (ms, callback) => {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-};

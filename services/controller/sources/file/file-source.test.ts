@@ -6,7 +6,8 @@ import type { ClusterObject } from '@octoplane/model/objects.ts';
 import { formatId, idOf } from '@octoplane/model/project.ts';
 import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Rejection, SourceError, type SourceEvent, systemClock } from '../source.ts';
+import { systemClock } from '../../clock.ts';
+import { type Rejection, SourceError, type SourceEvent } from '../source.ts';
 import { FileSource } from './file-source.ts';
 
 let root = '';

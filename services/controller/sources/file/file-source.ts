@@ -2,8 +2,9 @@ import { readdir, realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ObjectId } from '@octoplane/model/project.ts';
 import type { Logger } from 'pino';
+import { type Clock, systemClock } from '../../clock.ts';
 import { defaultHoldMs, isSuspiciousLoss, type LossGuardOptions } from '../loss-guard.ts';
-import { type Clock, type Source, SourceError, type SourceEvent, systemClock } from '../source.ts';
+import { type Source, SourceError, type SourceEvent } from '../source.ts';
 import { Wake } from '../wake.ts';
 import { DirectoryState } from './directory-state.ts';
 import { DirectoryWatch, errnoOf, filePath, isMissing } from './directory-watch.ts';
@@ -27,6 +28,9 @@ export interface FileSourceOptions {
 
 /** Files read at the same time: enough to hide the disk, few enough to keep memory low. */
 const concurrency = 16;
+
+/** Lines in the log for one reading of a file. */
+const maxRemarks = 50;
 
 /** Events in one go after which everything is looked at: half of what the kernel queues. */
 const maxBurst = 8192;
@@ -213,9 +217,16 @@ export class FileSource implements Source {
         const mtimeUs = Number(reading.stamp.mtimeNs / 1000n);
         const file = readManifestFile(name, reading.text, mtimeUs, this.#state.file(name));
         this.#state.put(name, file);
-        for (const remark of file.remarks) this.#logger.warn(remark);
+        this.#remark(file.remarks);
       }
     }
+  }
+
+  /** A dump of a whole cluster has thousands of foreign objects, and a template one mistake in all of them. */
+  #remark(remarks: readonly string[]): void {
+    for (const remark of remarks.slice(0, maxRemarks)) this.#logger.warn(remark);
+    const rest = remarks.length - maxRemarks;
+    if (rest > 0) this.#logger.warn(`and ${rest} more remarks of this file`);
   }
 
   /**
