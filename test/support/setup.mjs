@@ -3,7 +3,7 @@
 // place costs a few milliseconds; without root it says what to install instead.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -47,6 +47,7 @@ requirePlatform();
 installNpmPackages();
 installDebianPackages(wanted);
 if (purpose !== 'check') buildPrograms();
+if (purpose !== 'check' && purpose !== 'build') mountBpffs();
 
 function requirePlatform() {
   if (Number(process.versions.node.split('.')[0]) < 20)
@@ -85,6 +86,15 @@ function installDebianPackages(packages) {
 /** Some milliseconds when the sources are those of the last build. */
 function buildPrograms() {
   run(join(root, 'node_modules/.bin/node'), [join(root, 'services/node/bpf/build.ts')]);
+}
+
+/** systemd mounts it; a container's init, or none, may not. */
+function mountBpffs() {
+  const path = '/sys/fs/bpf';
+  const bpffsMagic = 0xcafe4a11;
+  if (!existsSync(path) || statfsSync(path).type >>> 0 === bpffsMagic) return;
+  say(`mounting the BPF file system at ${path}`);
+  run('mount', ['-t', 'bpf', 'bpf', path]);
 }
 
 function libraryPaths(name) {

@@ -30,12 +30,12 @@ const verified: Readonly<Record<string, number>> = {
   octo_outside: 37_751,
   octo_inside: 38_568,
   octo_leaving: 45_629,
-  octo_connect4: 679,
-  octo_connect6: 826,
-  octo_sendmsg4: 1083,
-  octo_sendmsg6: 1243,
-  octo_recvmsg4: 84,
-  octo_peername4: 84,
+  octo_connect4: 708,
+  octo_connect6: 848,
+  octo_sendmsg4: 1355,
+  octo_sendmsg6: 1472,
+  octo_recvmsg4: 117,
+  octo_peername4: 117,
   octo_bind4: 41,
 };
 

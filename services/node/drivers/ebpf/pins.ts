@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, rmSync, statfsSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { layoutVersion } from './layout.ts';
 
 /**
@@ -53,14 +53,14 @@ export function removeAllPins({ root }: Pins): void {
 
 const magic = { bpf: 0xcafe4a11, cgroup2: 0x63677270 } as const;
 
-/** Is `path` on a file system of this kind? False when it is absent. */
+/** Is `path`, or where it would be made, on a file system of this kind? */
 export function isOn(fileSystem: keyof typeof magic, path: string): boolean {
   try {
     // The kernel gives the number as a signed word on some architectures.
     return statfsSync(path).type >>> 0 === magic[fileSystem];
   } catch (error) {
-    if (isAbsent(error)) return false;
-    throw error;
+    if (!isAbsent(error)) throw error;
+    return dirname(path) !== path && isOn(fileSystem, dirname(path));
   }
 }
 

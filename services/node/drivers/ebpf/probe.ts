@@ -25,7 +25,7 @@ function* fileLacks({ bpfFsPath, cgroupPath }: DriverOptions): Generator<string>
     yield 'The compiled programs are missing: in a checkout, run "node services/node/bpf/build.ts" (needs clang).';
   if (!isOn('bpf', bpfFsPath))
     yield `${bpfFsPath} is not a BPF file system: run "mount -t bpf bpf ${bpfFsPath}", or name another with --bpf-fs.`;
-  if (!isOn('cgroup2', cgroupPath))
+  if (!existsSync(cgroupPath) || !isOn('cgroup2', cgroupPath))
     yield `${cgroupPath} is not a cgroup v2 directory: name one with --cgroup-path ("mount -t cgroup2" shows where it is).`;
 }
 
