@@ -2,6 +2,7 @@ import v8 from 'node:v8';
 import vm from 'node:vm';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { Clock } from './clock.ts';
+import { mallocTrim } from './libc.ts';
 
 /** Entries from which on a change leaves enough garbage to be worth it: a tenth of a large cluster. */
 const bulk = 1000;
@@ -50,4 +51,5 @@ function collectThoroughly(): void {
   v8.setFlagsFromString('--expose-gc');
   const gc: NodeJS.GCFunction = vm.runInNewContext('gc');
   gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+  mallocTrim(0);
 }
