@@ -1,6 +1,7 @@
 import type { Benchmark } from './benchmark.ts';
+import { daemon } from './daemon.ts';
 import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [fleet, memory];
+export const benchmarks: readonly Benchmark[] = [fleet, memory, daemon];
