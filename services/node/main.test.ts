@@ -50,6 +50,7 @@ const runtime = (signal: AbortSignal, registry = registryOf({ fake: new FakeKern
   logger: silentLogger,
   signal,
   registry,
+  removeKubeProxy: async () => undefined,
 });
 
 describe('a start that cannot succeed says what to do', () => {

@@ -5,6 +5,8 @@ import { type Clock, systemClock } from './clock.ts';
 import { flowCleaner } from './conntrack/cleaner.ts';
 import { applySettings, conntrackSettings } from './conntrack/sysctls.ts';
 import { driverOptions } from './driver-options.ts';
+import type { DriverName } from './drivers/driver.ts';
+import { removeKubeProxy } from './drivers/kube-proxy.ts';
 import { DriverTrace, removeLeftovers } from './drivers/leftovers.ts';
 import { type DriverRegistry, driverRegistry } from './drivers/registry.ts';
 import { CheckPorts } from './health/check-ports.ts';
@@ -40,6 +42,8 @@ export interface NodeRuntime {
   readonly signal: AbortSignal;
   readonly registry?: DriverRegistry;
   readonly clock?: Clock;
+  /** Removes what kube-proxy has left, once ours is in place. */
+  readonly removeKubeProxy?: (logger: Logger) => Promise<void>;
 }
 
 const release: string = manifest.version;
@@ -64,7 +68,8 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
   const driver = await openDriver(module, options, logger);
   opened.defer(() => driver.close());
   const trace = new DriverTrace(options.stateDir, module.name);
-  const others = trace.begin();
+  // The fake driver forwards nothing, so what forwards must stay.
+  const others = module.name === 'fake' ? [] : trace.begin();
 
   const metrics = new Metrics();
   const kubeProxy = kubeProxyMetrics(metrics, { driver: module.name, release, clock });
@@ -122,7 +127,8 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
       ),
     async (signal) => {
       if (!(await unlessAborted(reconciler.firstInPlace, signal))) return;
-      await removeLeftovers(trace, others, registry, (name) => driverOptions(options, name, logger), logger);
+      const optionsFor = (name: DriverName) => driverOptions(options, name, logger);
+      await removeLeftovers(trace, others, registry, optionsFor, runtime.removeKubeProxy ?? removeKubeProxy, logger);
     },
   ]);
   logger.info('stopped; the rules stay in the kernel');

@@ -19,16 +19,18 @@ export class DriverTrace {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   }
 
-  /** Before the first rule is written. Returns the others that may have rules. */
-  begin(): readonly DriverName[] {
+  /** Before the first rule is written. Returns the others that may have rules; on a new node kube-proxy is one of them. */
+  begin(): readonly Other[] {
     const seen = this.#read();
-    const others = driverNames.filter((name) => name !== this.#current && (seen === null || seen.includes(name)));
+    const others = ([...driverNames, kubeProxy] as const).filter(
+      (name) => name !== this.#current && (seen === null || seen.includes(name)),
+    );
     this.#write([...others, this.#current]);
     return others;
   }
 
   /** The others have none left, but for these. */
-  end(remaining: readonly DriverName[]): void {
+  end(remaining: readonly Other[]): void {
     this.#write([...remaining, this.#current]);
   }
 
@@ -41,23 +43,41 @@ export class DriverTrace {
     }
   }
 
-  #write(names: readonly DriverName[]): void {
+  #write(names: readonly Other[]): void {
     writeFileSync(this.#path, `${names.join('\n')}\n`, { mode: 0o600 });
   }
 }
 
-/** Removes what other drivers have left, now that ours is in place. A driver that fails is tried again at the next start. */
+const kubeProxy = 'kube-proxy';
+
+/** Somebody who may have rules here. */
+export type Other = DriverName | typeof kubeProxy;
+
+/** Removes what others have left, now that ours is in place. A driver that fails is tried again at the next start. */
 export async function removeLeftovers(
   trace: DriverTrace,
-  others: readonly DriverName[],
+  others: readonly Other[],
   registry: DriverRegistry,
   options: (name: DriverName) => DriverOptions,
+  removeForeign: (logger: Logger) => Promise<void>,
   logger: Logger,
 ): Promise<void> {
   if (others.length === 0) return;
-  const results = await cleanUpDrivers(registry, options, others);
-  for (const result of results) report(result, logger);
-  trace.end(results.flatMap((result) => (result.t === 'failed' ? [result.driver] : [])));
+  const remaining: Other[] = [];
+  const drivers = others.filter((name) => name !== kubeProxy);
+  for (const result of await cleanUpDrivers(registry, options, drivers)) {
+    report(result, logger);
+    if (result.t === 'failed') remaining.push(result.driver);
+  }
+  if (others.includes(kubeProxy)) {
+    try {
+      await removeForeign(logger);
+    } catch (error) {
+      remaining.push(kubeProxy);
+      logger.error({ err: error }, 'rules of kube-proxy could not be removed; it is tried again at the next start');
+    }
+  }
+  trace.end(remaining);
 }
 
 export function report(result: Cleanup, logger: Logger): void {
