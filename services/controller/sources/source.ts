@@ -54,7 +54,12 @@ export interface Rejection {
   readonly reason: string;
 }
 
-export type SourceErrorCode = 'DIRECTORY_MISSING' | 'NOT_A_DIRECTORY' | 'PERMISSION_DENIED' | 'UNSUPPORTED';
+export type SourceErrorCode =
+  | 'DIRECTORY_MISSING'
+  | 'NOT_A_DIRECTORY'
+  | 'PERMISSION_DENIED'
+  | 'NO_WATCHES'
+  | 'UNSUPPORTED';
 
 /** A source that cannot work as configured; the message says what to do. */
 export class SourceError extends Error {

@@ -209,6 +209,19 @@ describe('allocation', () => {
   });
 });
 
+test('a Service that got nothing is served when another lets go', () => {
+  const cidr = parseCidr('10.96.0.0/30');
+  const state = new ClusterState({ sources: ['a'], allocator: new Allocator({ serviceCidrs: cidr ? [cidr] : [] }) });
+  state.apply('a', [service('a'), service('b'), service('c'), synced()]);
+  expect([...state.services.keys()].sort()).toEqual([name('a'), name('b')]);
+  expect(reasons(state)).toEqual([
+    'a: Service default/c: no address is left in 10.96.0.0/30; give --service-cidr a larger network',
+  ]);
+  state.apply('a', [gone('Service', 'default/a')]);
+  expect([...state.services.keys()].sort()).toEqual([name('b'), name('c')]);
+  expect(reasons(state)).toEqual([]);
+});
+
 test('leaving nodes are another set whenever they change', () => {
   const state = newState();
   state.apply('a', [node('n1'), synced()]);

@@ -128,7 +128,10 @@ export class ClusterState {
     return [...bySources, ...this.#refused.values()];
   }
 
-  /** Null while a source has yet to come in sync, and when nothing of the picture changed. */
+  /**
+   * Null while a source has yet to come in sync, and when nothing of the picture changed. What came before the last source was in
+   * sync is not among the causes: then everything is new.
+   */
   apply(sourceName: string, events: readonly SourceEvent[]): StateChange | null {
     const source = this.#sources.find(({ name }) => name === sourceName);
     if (!source) throw new Error(`${sourceName} is not one of the sources ${this.#sources.map(({ name }) => name)}`);
@@ -181,8 +184,10 @@ export class ClusterState {
   #mergeServices(touched: ReadonlySet<ServiceName>, nowUs: number): Set<ServiceName> {
     const changed = new Set<ServiceName>(touched);
     const waiting = new Set<ServiceName>();
+    let freed = false;
     for (const name of touched) {
       const service = this.#chooseService(name, nowUs);
+      if (service === null || this.#complete.has(name)) freed = true;
       this.#propose(name, service);
       if (service === null || !needsAllocation(service)) this.#allocator.release(name);
       else waiting.add(name);
@@ -191,6 +196,8 @@ export class ClusterState {
         if (owner !== null && owner !== name) waiting.add(owner);
       }
     }
+    // Somebody may have let go of what those who got nothing are waiting for.
+    if (freed) for (const name of this.#unserved.keys()) waiting.add(name);
     for (const name of [...waiting].sort()) {
       const service = this.#owners.get(name)?.services.get(name);
       if (!service) continue;

@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, sep } from 'node:path';
+import { SourceError } from '../source.ts';
 
 /** What a watch reports: by name where the kernel says which file it was. */
 export interface DirectoryEvents {
@@ -54,11 +55,18 @@ export class DirectoryWatch {
       watcher.on('error', () => this.#events.everything());
       this.#watchers.push(watcher);
     } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === 'EMFILE' || errno === 'ENOSPC')
+        throw new SourceError('NO_WATCHES', `${path} cannot be watched (${errno}); raise ${limitOf[errno]}`, {
+          cause: error,
+        });
       // Not there, or not to be read: the reader says so, and the watch above tells when that changes.
-      if (!isMissing(error)) throw error;
+      if (!isMissing(error) && errno !== 'EACCES' && errno !== 'ELOOP') throw error;
     }
   }
 }
+
+const limitOf = { EMFILE: 'fs.inotify.max_user_instances', ENOSPC: 'fs.inotify.max_user_watches' } as const;
 
 /** The nearest directory above a path that exists now. */
 async function nearestAbove(path: string): Promise<string> {

@@ -244,6 +244,18 @@ describe('bad files', () => {
     expect(listener.reasons).toEqual([]);
   });
 
+  test('a link that leads nowhere is no file yet, and one that leads to itself is refused', async () => {
+    await symlink('loop.yaml', join(directory, 'loop.yaml'));
+    await symlink('absent', join(directory, 'absent.yaml'));
+    await write('a.yaml', service('a'));
+    const listener = await started();
+    expect(listener).toMatchObject({
+      condition: 'synced',
+      names: ['Service default/a'],
+      reasons: ['loop.yaml: the link leads to itself; let it lead to a file'],
+    });
+  });
+
   test('a file of 50 MB is refused, and what it said before stays', async () => {
     await write('a.yaml', service('a'));
     const listener = await started();

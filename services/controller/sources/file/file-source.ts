@@ -39,7 +39,8 @@ const maxBurst = 8192;
  * A directory of manifests.
  *
  *   1. Files whose names end in .yaml, .yml or .json and do not begin with "." are read, in the order of their names; directories in it are not.
- *      Symbolic links are followed, and "..data" is understood, as ConfigMap volumes use it.
+ *      Symbolic links are followed, and "..data" is understood, as ConfigMap volumes use it. A change behind any other link to the outside
+ *      is not noticed before the link itself, or the directory, changes.
  *   2. A change is found by inotify. Only files whose stamp changed are read, and only documents whose text changed are parsed.
  *   3. A deleted directory leaves everything as it was, as stale, until it is back. Most of it gone at once is held back first (loss-guard.ts).
  *   4. `revision` is the newest change time of the directory and its files in microseconds, `incarnation` its real path. It never
@@ -164,10 +165,13 @@ export class FileSource implements Source {
       const present = await readdir(this.#directory);
       return [...new Set([...present, ...this.#state.fileNames, ...dirty])].filter(isManifest);
     } catch (error) {
-      if (!isMissing(error) && errnoOf(error) !== 'EACCES') throw error;
+      const errno = errnoOf(error);
+      if (errno === '') throw error;
       const what = isMissing(error)
         ? 'is gone; create it again'
-        : 'may not be read; give the controller read permission';
+        : errno === 'EACCES'
+          ? 'may not be read; give the controller read permission'
+          : `cannot be read (${errno}); check the file system`;
       this.#absent = `${this.#directory} ${what}; what it said is kept`;
       return null;
     }

@@ -33,11 +33,7 @@ export async function readStableFile(path: string, known: FileStamp | null): Pro
     // Without O_NONBLOCK a named pipe would wait for its writer.
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    if (isMissing(error)) return { t: 'missing' };
-    const errno = errnoOf(error);
-    if (errno === 'EACCES' || errno === 'EPERM')
-      return { t: 'refused', reason: 'the file may not be read; give the controller read permission' };
-    return { t: 'refused', reason: `the file cannot be opened (${errno || String(error)}); check the file system` };
+    return isMissing(error) ? { t: 'missing' } : { t: 'refused', reason: refusal(error) };
   }
   try {
     const before = await stampOf(handle);
@@ -54,9 +50,20 @@ export async function readStableFile(path: string, known: FileStamp | null): Pro
     const after = await stampOf(handle);
     if (after === null || !sameStamp(before, after)) return { t: 'torn' };
     return { t: 'text', text, stamp: after };
+  } catch (error) {
+    return { t: 'refused', reason: refusal(error) };
   } finally {
     await handle.close();
   }
+}
+
+/** Translated once; what is no error of the file system is a bug, and goes on. */
+function refusal(error: unknown): string {
+  const errno = errnoOf(error);
+  if (errno === '') throw error;
+  if (errno === 'EACCES' || errno === 'EPERM') return 'the file may not be read; give the controller read permission';
+  if (errno === 'ELOOP') return 'the link leads to itself; let it lead to a file';
+  return `the file cannot be read (${errno}); check the file system`;
 }
 
 async function stampOf(handle: FileHandle): Promise<FileStamp | null> {
