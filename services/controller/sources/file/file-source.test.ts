@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rename, rm, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, stat, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ClusterObject } from '@octoplane/model/objects.ts';
@@ -407,4 +407,33 @@ test('whatever happens to the files, what is told is what is there', async () =>
     );
   }
   expect(listener.condition).toBe('synced');
+});
+
+test('with a revision, everything that changed up to it has been told', async () => {
+  const written: { readonly name: string; readonly changedAtUs: number }[] = [];
+  const broken: string[] = [];
+  const listener = new Listener();
+  const source = new FileSource({ name: 'files', directory, logger: pino({ level: 'silent' }) });
+  running = source.run((events) => {
+    listener.take(events);
+    for (const { name, changedAtUs } of written)
+      if (changedAtUs <= listener.revision && !listener.objects.has(`Service default/${name}`))
+        broken.push(`${name} of ${changedAtUs} at ${listener.revision}`);
+  }, stop.signal);
+  for (let i = 0; i < 300; i++) {
+    const name = `svc-${i}`;
+    const path = join(directory, `${name}.json`);
+    const manifest = {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { namespace: 'default', name },
+      spec: { clusterIP: `10.96.1.${i % 250}`, ports: [{ port: 1_000 + i }] },
+    };
+    await writeFile(join(root, 'next'), JSON.stringify(manifest));
+    await rename(join(root, 'next'), path);
+    written.push({ name, changedAtUs: Number((await stat(path, { bigint: true })).mtimeNs / 1000n) });
+  }
+  const newest = Math.max(...written.map(({ changedAtUs }) => changedAtUs));
+  await listener.until(() => listener.revision >= newest);
+  expect(broken).toEqual([]);
 });

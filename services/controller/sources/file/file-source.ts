@@ -10,6 +10,7 @@ import { DirectoryState } from './directory-state.ts';
 import { DirectoryWatch, errnoOf, filePath, isMissing } from './directory-watch.ts';
 import { readManifestFile } from './manifest-file.ts';
 import { type FileStamp, readStableFile } from './read-file.ts';
+import { clockTickUs, RevisionClaim } from './revision-claim.ts';
 
 export interface FileSourceOptions {
   /** Of the cluster. */
@@ -43,8 +44,9 @@ const maxBurst = 8192;
  *      is not noticed before the link itself, or the directory, changes.
  *   2. A change is found by inotify. Only files whose stamp changed are read, and only documents whose text changed are parsed.
  *   3. A deleted directory leaves everything as it was, as stale, until it is back. Most of it gone at once is held back first (loss-guard.ts).
- *   4. `revision` is the newest change time of the directory and its files in microseconds, `incarnation` its real path. It never
- *      decreases, over restarts too, as long as the machine's clock does not.
+ *   4. `revision` is the newest change time of the directory and its files up to which everything has been read, in microseconds;
+ *      `incarnation` is its real path. It never decreases, over restarts too, as long as the machine's clock does not. A change is
+ *      told at once, and vouched for a clock tick later.
  */
 export class FileSource implements Source {
   readonly name: string;
@@ -59,7 +61,11 @@ export class FileSource implements Source {
   readonly #wake = new Wake();
   /** Names to look at in the next round. */
   readonly #dirty = new Set<string>();
-  readonly #settling = new Map<string, () => void>();
+  readonly #settling = new Map<string, { readonly cancel: () => void; readonly sinceUs: number }>();
+  readonly #claim = new RevisionClaim();
+  /** What changed before this was read in the last round, or is settling. */
+  #barrierUs = 0;
+  #claimLater: (() => void) | null = null;
   #everything = true;
   /** Events since the last round: the kernel drops what does not fit its queue of 16,384, without a word from libuv. */
   #burst = 0;
@@ -73,7 +79,7 @@ export class FileSource implements Source {
   #hold: { readonly cancel: () => void } | null = null;
   #holdOver = false;
   #incarnation = '';
-  #revision = 0;
+  #vouched = 0;
   #synced = false;
 
   constructor(options: FileSourceOptions) {
@@ -108,7 +114,8 @@ export class FileSource implements Source {
       }
     } finally {
       watch.close();
-      for (const cancel of this.#settling.values()) cancel();
+      for (const { cancel } of this.#settling.values()) cancel();
+      this.#claimLater?.();
       this.#hold?.cancel();
     }
   }
@@ -116,7 +123,7 @@ export class FileSource implements Source {
   #look(name: string): void {
     this.#burst++;
     if (!isManifest(name)) return;
-    this.#settling.get(name)?.();
+    this.#settling.get(name)?.cancel();
     this.#settling.delete(name);
     this.#dirty.add(name);
     this.#wake.ring();
@@ -125,19 +132,23 @@ export class FileSource implements Source {
   #lookWhenQuiet(name: string): void {
     this.#burst++;
     if (!isManifest(name)) return;
-    this.#settling.get(name)?.();
-    this.#settling.set(
-      name,
-      this.#clock.after(this.#settleMs, () => this.#look(name)),
-    );
+    const before = this.#settling.get(name);
+    before?.cancel();
+    this.#settling.set(name, {
+      cancel: this.#clock.after(this.#settleMs, () => this.#look(name)),
+      sinceUs: before?.sinceUs ?? this.#barrierUs,
+    });
   }
 
   /** Reads what may have changed and says what did. */
   async #round(): Promise<readonly SourceEvent[]> {
+    const barrierUs = Date.now() * 1000;
+    await eventsDelivered();
     const names = await this.#namesToRead();
     if (names === null) return this.#condition([]);
     await forEach(names, concurrency, (name) => this.#readFile(name));
     await this.#noteDirectory();
+    this.#vouch(barrierUs);
     const diff = this.#state.take(this.#mustHold());
     const observedAtUs = this.#clock.nowUs();
     const events: SourceEvent[] = [];
@@ -189,9 +200,10 @@ export class FileSource implements Source {
       return [...events, { t: 'stale', reason, observedAtUs }];
     }
     if (before !== null) this.#logger.info('the source is in sync again');
-    else if (events.length === 0 && this.#synced) return [];
+    else if (events.length === 0 && this.#synced && this.#vouched === this.#claim.revision) return [];
     this.#synced = true;
-    return [...events, { t: 'synced', incarnation: this.#incarnation, revision: this.#revision, observedAtUs }];
+    this.#vouched = this.#claim.revision;
+    return [...events, { t: 'synced', incarnation: this.#incarnation, revision: this.#vouched, observedAtUs }];
   }
 
   async #readFile(name: string): Promise<void> {
@@ -276,7 +288,13 @@ export class FileSource implements Source {
   }
 
   #removal(id: ObjectId, observedAtUs: number): SourceEvent {
-    return { t: 'removed', id, revision: String(this.#revision), changedAtUs: null, observedAtUs };
+    return {
+      t: 'removed',
+      id,
+      revision: String(this.#claim.newestUnclaimed || this.#claim.revision),
+      changedAtUs: null,
+      observedAtUs,
+    };
   }
 
   async #noteDirectory(): Promise<void> {
@@ -289,8 +307,25 @@ export class FileSource implements Source {
   }
 
   #noteChange(ctimeNs: bigint): void {
-    this.#revision = Math.max(this.#revision, Number(ctimeNs / 1000n));
+    this.#claim.seen(Number(ctimeNs / 1000n));
   }
+
+  /** What changed before the barrier has been read, except what is still being written. The rest is vouched for when its tick is over. */
+  #vouch(barrierUs: number): void {
+    const settling = Array.from(this.#settling.values(), ({ sinceUs }) => sinceUs);
+    this.#claim.claim(Math.min(barrierUs, ...settling) - clockTickUs);
+    this.#barrierUs = barrierUs;
+    this.#claimLater?.();
+    const newest = this.#claim.newestUnclaimed;
+    if (newest === 0) return;
+    const readyInMs = Math.ceil((newest + clockTickUs - Date.now() * 1000) / 1000) + 1;
+    this.#claimLater = this.#clock.after(Math.max(1, readyInMs), () => this.#wake.ring());
+  }
+}
+
+/** inotify queues an event before the change returns to who made it, so one poll of the event loop brings all of them. */
+async function eventsDelivered(): Promise<void> {
+  for (let turn = 0; turn < 2; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
 const isManifest = (name: string): boolean => /^[^.].*\.(?:ya?ml|json)$/.test(name);
