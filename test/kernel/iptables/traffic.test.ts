@@ -4,7 +4,7 @@ import { parseCidr } from '@octoplane/model/address.ts';
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Endpoint, type Entry, endpointFlags, type ServicePortSpec } from '@octoplane/model/rule-set.ts';
 import type { Driver, DriverOptions } from '@octoplane/node/drivers/driver.ts';
-import { open } from '@octoplane/node/drivers/iptables/module.ts';
+import { openElsewhere } from '@octoplane/node/drivers/iptables/module.ts';
 import { processRunner, type Runner } from '@octoplane/node/drivers/iptables/tools.ts';
 import { silentLogger } from '@octoplane/node/testing/logger.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,7 +25,7 @@ describe.each(['nft', 'legacy'] as const)('iptables (%s)', (flavour) => {
     lab = await Lab.create({ nodes: 2, podsPerNode: 2 });
     lab.routeOutsideThrough('node-1');
     allowErrors(lab);
-    driver = await open(optionsOf(lab), runnerIn(lab, 'node-1'), { flavour });
+    driver = await openElsewhere(optionsOf(lab), runnerIn(lab, 'node-1'), flavour);
     await driver.dump();
     await driver.prune(new Map());
   });

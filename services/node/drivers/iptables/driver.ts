@@ -6,6 +6,7 @@ import { decode } from './decode.ts';
 import { FamilyState, type Site, type Work, workSize } from './family.ts';
 import { type Table, tables } from './frame.ts';
 import { parseNote } from './frontends.ts';
+import type { KernelEvents } from './kernel-events.ts';
 import { serviceChain } from './names.ts';
 import { type Expectations, expectations, mismatches, nothingExpected } from './read-back.ts';
 import { listText } from './restore.ts';
@@ -23,8 +24,8 @@ export interface IptablesDriverOptions {
   readonly leftovers: readonly Programs[];
   /** Read again at every prune, because a node's addresses change. */
   readonly settings: (family: Family) => Settings;
-  /** Tells of changes by others; absent: this flavour has no way to. */
-  readonly watch?: (onDisturbed: (what: string) => void, signal: AbortSignal) => void;
+  /** Tells of changes by others; null with the legacy flavour, of which the kernel tells nothing. */
+  readonly events: KernelEvents | null;
 }
 
 /** Up to this many chains are listed one by one; beyond, the whole table is read. */
@@ -36,12 +37,16 @@ const listedChains = 64;
  */
 export class IptablesDriver implements Driver {
   readonly name = 'iptables';
+  /** The generation of nf_tables is the one that our own last transaction, or a dump, left. Absent in the legacy flavour. */
+  readonly undisturbed?: () => boolean;
   readonly #options: IptablesDriverOptions;
   readonly #families: readonly FamilyState[];
   readonly #site: Site;
   readonly #leftovers: Programs[];
   /** The books are those of the kernel: false before the first dump, and after a failure. */
   #inStep = false;
+  /** The generation of nf_tables of which we know that our chains are as the books say. */
+  #vouchedFor: number | null = null;
   #lockWaits = 0;
   #restores = 0;
   #failures = 0;
@@ -49,6 +54,8 @@ export class IptablesDriver implements Driver {
   constructor(options: IptablesDriverOptions) {
     this.#options = options;
     this.#leftovers = [...options.leftovers];
+    const { events } = options;
+    if (events) this.undisturbed = () => this.#vouchedFor !== null && events.generation() === this.#vouchedFor;
     this.#families = options.families.map((family) => new FamilyState(options.settings(family)));
     this.#site = {
       runner: options.runner,
@@ -89,7 +96,9 @@ export class IptablesDriver implements Driver {
   }
 
   async dump(): Promise<RuleSet> {
+    const before = this.#options.events?.generation() ?? null;
     const chains = await Promise.all(this.#families.map((family) => family.read(this.#site)));
+    this.#vouchedFor = before === this.#options.events?.generation() ? before : null;
     const entries = decode(chains);
     const held = Array.from(entries, ([key, entry]) => ({ key, entry }));
     // The trees are rebuilt from what is there; where they are not as they should be, prune finds it.
@@ -117,7 +126,7 @@ export class IptablesDriver implements Driver {
   }
 
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
-    this.#options.watch?.(onDisturbed, signal);
+    this.#options.events?.watch(onDisturbed, signal);
   }
 
   gauges(): Readonly<Record<string, number>> {
@@ -135,7 +144,7 @@ export class IptablesDriver implements Driver {
   }
 
   async close(): Promise<void> {
-    // Nothing is held between calls.
+    this.#options.events?.[Symbol.dispose]();
   }
 
   async #removeLeftovers(): Promise<number> {
@@ -166,9 +175,7 @@ export class IptablesDriver implements Driver {
   async #perform(works: readonly Work[], changes: readonly EntryChange[]): Promise<void> {
     const started = works.filter(({ text }) => text !== '');
     this.#restores += started.length;
-    const results = await Promise.allSettled(
-      works.map((work, i) => this.#families[i]?.perform(work, this.#site) ?? Promise.resolve()),
-    );
+    const results = await this.#performAll(works, started);
     const failed = results.flatMap((result, i) => {
       const work = works[i];
       return result.status === 'rejected' && work ? [{ work, reason: result.reason as unknown }] : [];
@@ -183,6 +190,26 @@ export class IptablesDriver implements Driver {
       torn,
       cause: first.reason,
     });
+  }
+
+  /** Afterwards the kernel is still vouched for if there was nothing but our own transactions: one for each table. */
+  async #performAll(works: readonly Work[], started: readonly Work[]): Promise<PromiseSettledResult<void>[]> {
+    const { events } = this.#options;
+    const vouched = this.undisturbed?.() ? this.#vouchedFor : null;
+    const results: PromiseSettledResult<void>[] = [];
+    const act = async () => {
+      results.push(
+        ...(await Promise.allSettled(
+          works.map((work, i) => this.#families[i]?.perform(work, this.#site) ?? Promise.resolve()),
+        )),
+      );
+    };
+    const large = works.some(({ text }) => text.length > announcedBytes);
+    await (large && events ? events.aside(act) : act());
+    const transactions = started.reduce((sum, work) => sum + Object.keys(work.tables).length, 0);
+    const now = vouched === null ? null : (events?.generation() ?? null);
+    this.#vouchedFor = now !== null && vouched !== null && now === vouched + transactions ? now : null;
+    return results;
   }
 
   async #readBackFamily(family: FamilyState, changes: readonly EntryChange[]): Promise<readonly Mismatch[]> {
@@ -216,6 +243,9 @@ export class IptablesDriver implements Driver {
     if (turns === 1) log.warn({ command }, 'another program holds the xtables lock; waiting for it');
   }
 }
+
+/** Announcements of a work of this size still fit the socket that hears them. */
+const announcedBytes = 256 * 1024;
 
 /** A comment is 255 bytes with its end; the rest of a note takes up to 70. */
 const longestKey = 180;

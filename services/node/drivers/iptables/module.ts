@@ -4,6 +4,7 @@ import { readNodeAddresses } from './addresses.ts';
 import { IptablesDriver } from './driver.ts';
 import { chooseFlavour, findHoldings, type Holdings } from './flavour.ts';
 import { families } from './frontends.ts';
+import { KernelEvents } from './kernel-events.ts';
 import { settingsOf } from './settings.ts';
 import { type Flavour, type Programs, processRunner, type Runner } from './tools.ts';
 
@@ -11,13 +12,19 @@ export const iptables: DriverModule = {
   name: 'iptables',
   flows: 'netfilter',
   probe: (options) => probe(options, processRunner()),
-  open: (options) => open(options, processRunner()),
+  open: (options) => openHere(options),
 };
 
-/** What a test gives to run in a network namespace and on a flavour of its choice. */
-export interface OpenOptions {
-  /** Default: as chooseFlavour finds. */
-  readonly flavour?: Flavour;
+/** In this process's network namespace. */
+export async function openHere(options: DriverOptions, flavour: Flavour | null = null): Promise<Driver> {
+  const programs = await findPrograms(processRunner(), flavour);
+  const events = programs.chosen.flavour === 'nft' ? new KernelEvents() : null;
+  return assemble(options, { runner: processRunner((pid) => events?.own(pid)), events, ...programs });
+}
+
+/** Wherever the runner runs programs, and without what the kernel tells about others. */
+export async function openElsewhere(options: DriverOptions, runner: Runner, flavour: Flavour | null): Promise<Driver> {
+  return assemble(options, { runner, events: null, ...(await findPrograms(runner, flavour)) });
 }
 
 export async function probe(_options: DriverOptions, runner: Runner): Promise<Probe> {
@@ -31,14 +38,28 @@ export async function probe(_options: DriverOptions, runner: Runner): Promise<Pr
   return { t: 'unable', lacks: ['there is no iptables: install the package iptables'] };
 }
 
-export async function open(options: DriverOptions, runner: Runner, chosen: OpenOptions = {}): Promise<Driver> {
+interface FoundPrograms {
+  readonly chosen: Programs;
+  /** Other flavours that hold chains of ours. */
+  readonly leftovers: readonly Programs[];
+}
+
+/** @throws DriverError */
+async function findPrograms(runner: Runner, flavour: Flavour | null): Promise<FoundPrograms> {
   const { found, problems } = await findHoldings(runner);
-  const programs = chooseFlavour(
-    chosen.flavour === undefined ? found : found.filter(({ programs }) => programs.flavour === chosen.flavour),
-  );
-  if (programs === null)
+  const chosen = chooseFlavour(found.filter(({ programs }) => flavour === null || programs.flavour === flavour));
+  if (chosen === null)
     throw new DriverError(`iptables cannot be used: ${problems.join('; ') || 'install the package iptables'}`);
-  const usable = await usableFamilies(runner, programs);
+  const leftovers = found.flatMap(({ ours, programs }) => (ours && programs !== chosen ? [programs] : []));
+  return { chosen, leftovers };
+}
+
+async function assemble(
+  options: DriverOptions,
+  parts: FoundPrograms & { readonly runner: Runner; readonly events: KernelEvents | null },
+): Promise<Driver> {
+  const { runner, events, chosen, leftovers } = parts;
+  const usable = await usableFamilies(runner, chosen);
   for (const family of families) {
     if (!usable.includes(family))
       options.logger.warn(
@@ -46,16 +67,15 @@ export async function open(options: DriverOptions, runner: Runner, chosen: OpenO
         'this kernel has no iptables nat table for the family; its addresses are not served',
       );
   }
-  options.logger.info({ flavour: programs.flavour, families: usable }, 'iptables opened');
+  options.logger.info({ flavour: chosen.flavour, families: usable }, 'iptables opened');
   return new IptablesDriver({
     driver: options,
     runner,
-    programs,
+    programs: chosen,
     families: usable,
-    leftovers: found.flatMap((holdings) =>
-      holdings.ours && holdings.programs !== programs ? [holdings.programs] : [],
-    ),
+    leftovers,
     settings: (family) => settingsOf(family, options, readNodeAddresses()),
+    events,
   });
 }
 

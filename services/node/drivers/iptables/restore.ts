@@ -16,13 +16,15 @@ export const isIdle = ({ chains, gone }: TableWork, hooks: HookWork = noHookWork
 
 /**
  * One table for `iptables-restore --noflush`, committed as a whole. Naming a chain makes it or empties it, so a chain is
- * rewritten in place and a packet meets it as it was or as it will be. Hooks that are replaced are set before the old ones go.
+ * rewritten in place and a packet meets it as it was or as it will be. Chains are named in order, because iptables-nft sorts
+ * them by insertion: 10,000 in no order cost it three times the CPU of the same ones in order. Hooks that are replaced are set before the old ones go.
  */
 export function tableText(table: Table, { chains, gone }: TableWork, hooks: HookWork = noHookWork): string {
   const lines = [`*${table}`];
-  for (const name of chains.keys()) lines.push(`:${name} - [0:0]`);
+  const names = [...chains.keys()].sort();
+  for (const name of names) lines.push(`:${name} - [0:0]`);
   for (const name of gone) lines.push(`:${name} - [0:0]`);
-  for (const [name, rules] of chains) for (const rule of rules) lines.push(`-A ${name} ${rule}`);
+  for (const name of names) for (const rule of chains.get(name) ?? []) lines.push(`-A ${name} ${rule}`);
   for (const { chain, rule } of [...hooks.inserted].reverse()) lines.push(`-I ${chain} 1 ${rule}`);
   for (const { chain, rule } of hooks.removed) lines.push(`-D ${chain} ${rule}`);
   for (const name of gone) lines.push(`-X ${name}`);

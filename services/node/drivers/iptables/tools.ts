@@ -5,7 +5,7 @@ export const flavours = ['nft', 'legacy'] as const;
 /** iptables over nf_tables, or over the older xtables calls. Both can be installed, and both can hold rules at once. */
 export type Flavour = (typeof flavours)[number];
 
-/** Runs the iptables programs; what is given to tests instead is a prefix that enters a network namespace. */
+/** Runs the iptables programs. */
 export interface Runner {
   run(command: string, args: readonly string[], stdin?: string): Promise<Outcome>;
 }
@@ -16,11 +16,11 @@ export type Outcome =
   /** There is no such program. */
   | { readonly t: 'absent'; readonly command: string };
 
-export const processRunner = (prefix: readonly string[] = []): Runner => ({
+export const processRunner = (onStart: (pid: number) => void = () => undefined): Runner => ({
   run(command, args, stdin = '') {
-    const [program = command, ...rest] = [...prefix, command, ...args];
     return new Promise((resolve, reject) => {
-      const child = spawn(program, rest, { stdio: ['pipe', 'pipe', 'pipe'] });
+      const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+      if (child.pid !== undefined) onStart(child.pid);
       const stdout: Buffer[] = [];
       const stderr: Buffer[] = [];
       child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));

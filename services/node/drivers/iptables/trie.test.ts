@@ -6,7 +6,7 @@ const space: TrieSpace = { chainOf: (digits) => `T${digits}`, matchOf: (digits) 
 
 /** Few distinct digits, so that keys share long beginnings and branches fork and merge often. */
 const key = fc.array(fc.constantFrom('0', '1', 'a'), { minLength: 5, maxLength: 5 }).map((digits) => digits.join(''));
-const update = fc.array(fc.tuple(key, fc.nat(4)), { minLength: 1, maxLength: 12 });
+const update = fc.array(fc.tuple(key, fc.constantFrom(0, 1, 5, 30)), { minLength: 1, maxLength: 12 });
 
 const rulesOf = (k: string, count: number): string[] => Array.from({ length: count }, (_, i) => `rule ${i} of ${k}`);
 
@@ -40,7 +40,7 @@ describe('a tree of chains', () => {
         for (const k of keys) {
           const { found, passed } = follow(trie.all(), k);
           expect(found).toEqual(rulesOf(k, 2));
-          expect(passed).toBeLessThan(60);
+          expect(passed).toBeLessThan(120);
           expect(trie.all().get(trie.chainFor(k))).toEqual(expect.arrayContaining(rulesOf(k, 2)));
         }
       }),

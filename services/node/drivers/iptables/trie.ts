@@ -19,7 +19,8 @@ export interface TrieChanges {
   readonly gone: readonly string[];
 }
 
-const leafRules = 16;
+/** A packet that gets here passes half of them; with fewer, chains would cost more to load than rules cost to pass. */
+const leafRules = 48;
 
 interface Branch {
   readonly digits: string;
@@ -43,17 +44,18 @@ export class RuleTrie {
   /** Gives keys their rules, in order (none removes a key), and says what that does to the chains. */
   update(changes: ReadonlyMap<string, readonly string[]>): TrieChanges {
     this.#touch(changes.keys(), true);
-    const before = this.#chains(true);
+    const before = this.#chains((chain) => chain.touched);
     for (const [key, rules] of changes) this.#set(key, rules);
     this.#touch(changes.keys(), true);
-    const chains = this.#chains(true);
+    // A branch that gets a chain of its own only now has chains below it that nothing else leads to.
+    const chains = this.#chains((chain) => chain.touched || !before.has(this.#space.chainOf(chain.digits)));
     this.#touch(changes.keys(), false);
     return { chains, gone: [...before.keys()].filter((name) => !chains.has(name)) };
   }
 
   /** Every chain of the tree; there is always a root. */
   all(): ReadonlyMap<string, readonly string[]> {
-    return this.#chains(false);
+    return this.#chains(() => true);
   }
 
   /** The chain in which a key's rules stand, or would. */
@@ -104,14 +106,14 @@ export class RuleTrie {
   }
 
   /**
-   * All chains; or those that the touched keys can have changed, made or unmade: the ones on their paths, and the ones next
-   * to these, which are there or not as their neighbours are many or few.
+   * Chains from the root down, as far as they are entered. What touched keys can have changed, made or unmade are the chains
+   * on their paths and those next to these, which are there or not as their neighbours are many or few.
    */
-  #chains(touchedOnly: boolean): Map<string, readonly string[]> {
+  #chains(enters: (chain: Branch) => boolean): Map<string, readonly string[]> {
     const chains = new Map<string, readonly string[]>();
     const visit = (chain: Branch): void => {
       chains.set(this.#space.chainOf(chain.digits), this.#render(chain));
-      if (chain.rules <= leafRules || (touchedOnly && !chain.touched)) return;
+      if (chain.rules <= leafRules || !enters(chain)) return;
       for (const child of forkOf(chain).children.values()) if (child.rules > 1) visit(child);
     };
     visit(this.#root);
