@@ -76,7 +76,7 @@ export class IpvsDriver implements Driver {
     const refusals: Refusal[] = [];
     for (const { key, after } of changes) {
       if (after === null) continue;
-      const note = noteText({ key, kind: 'loadBalancerIP', policy: 'Cluster', usableFamilies: 3 });
+      const note = noteText({ ...after.spec, key, kind: 'loadBalancerIP', policy: 'Cluster', usableFamilies: 3 });
       if (Buffer.byteLength(note) <= maxCommentBytes) continue;
       const message = `the names of namespace and Service are too long for the comments of IP sets (${maxCommentBytes} bytes): shorten them`;
       refusals.push({ key, reason: 'unsupported', message });

@@ -59,32 +59,35 @@ export const isSplit = ({ policy, kind }: Pick<Frontend, 'policy' | 'kind'>): bo
 
 /**
  * What an operator reads beside a frontend in `ipset list`, and what `dump` reads back of the header:
- * "default/web:80/TCP loadBalancerIP Local usable=IPv4".
+ * "default/web:80/TCP loadBalancerIP Local usable=IPv4 affinity=10800".
  */
 export interface FrontendNote {
   readonly key: ServicePortKey;
   readonly kind: FrontendKind;
   readonly policy: TrafficPolicy;
   readonly usableFamilies: number;
+  readonly affinityTimeoutSeconds: number;
 }
 
 export function noteText(note: FrontendNote): string {
   const usable = allFamilies.filter((family) => (note.usableFamilies & familyBit(family)) !== 0);
-  return `${note.key} ${note.kind} ${note.policy} usable=${usable.join(',') || 'none'}`;
+  const affinity = note.affinityTimeoutSeconds === 0 ? '' : ` affinity=${note.affinityTimeoutSeconds}`;
+  return `${note.key} ${note.kind} ${note.policy} usable=${usable.join(',') || 'none'}${affinity}`;
 }
 
 const noteForm =
-  /^(\S+) (clusterIP|externalIP|loadBalancerIP|nodePort) (Cluster|Local) usable=(none|IPv4|IPv6|IPv4,IPv6)$/;
+  /^(\S+) (clusterIP|externalIP|loadBalancerIP|nodePort) (Cluster|Local) usable=(none|IPv4|IPv6|IPv4,IPv6)(?: affinity=([1-9][0-9]*))?$/;
 const usableNumbers: Readonly<Record<string, number>> = { none: 0, IPv4: 1, IPv6: 2, 'IPv4,IPv6': 3 };
 
 export function parseNote(text: string): FrontendNote | null {
   const match = noteForm.exec(text);
   if (match === null) return null;
-  const [, key = '', kind, policy, usable = ''] = match;
+  const [, key = '', kind, policy, usable = '', affinity = '0'] = match;
   return {
     key: key as ServicePortKey,
     kind: kind as FrontendKind,
     policy: policy as TrafficPolicy,
     usableFamilies: usableNumbers[usable] ?? 0,
+    affinityTimeoutSeconds: Number(affinity),
   };
 }

@@ -69,7 +69,8 @@ export function layoutOf(entry: Entry, settings: LayoutSettings, mark: number): 
       persistenceSeconds: entry.spec.affinityTimeoutSeconds,
     };
     const chosen = destinations(family, policy);
-    services.set(idText(serviceId), { service, protocol: id.protocol, destinations: chosen });
+    // A virtual service without any would refuse connections of this node itself only a second later: see rules.ts.
+    if (chosen.size > 0) services.set(idText(serviceId), { service, protocol: id.protocol, destinations: chosen });
     return chosen;
   };
 
@@ -77,7 +78,7 @@ export function layoutOf(entry: Entry, settings: LayoutSettings, mark: number): 
     const { family, kind, ip, port, policy } = frontend;
     const usable = (entry.spec.usableFamilies & familyBit(family)) !== 0;
     const at = { ip, port, protocol: id.protocol };
-    const comment = noteText({ key: entry.key, kind, policy, usableFamilies: entry.spec.usableFamilies });
+    const comment = noteText({ key: entry.key, kind, policy, ...entry.spec });
     if (kind === 'loadBalancerIP') {
       for (const element of sourcesOf(entry.spec.sourceRanges, at, settings.nodeAddresses)) {
         add(setSpec('sources', family), element);
@@ -85,7 +86,7 @@ export function layoutOf(entry: Entry, settings: LayoutSettings, mark: number): 
       }
     }
     const chosen = serve({ t: 'address', ...at }, family, policy);
-    if (usable && !hasOpen(chosen)) add(setSpec('away', family), { ...at, comment: entry.key });
+    if (!hasOpen(chosen)) add(setSpec(usable ? 'away' : 'none', family), { ...at, comment: entry.key });
     if (isSplit(frontend) && mark !== 0) {
       serve({ t: 'mark', family, mark }, family, 'Cluster');
       add(setSpec('near', family), { ...at, comment: entry.key, mark });

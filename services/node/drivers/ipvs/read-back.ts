@@ -1,6 +1,6 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import type { ServiceDevice } from './device.ts';
-import { destinationText, type PlannedService } from './layout.ts';
+import { destinationText, elementText, type PlannedService } from './layout.ts';
 import type { LayoutChange } from './plan.ts';
 import type { IpSets, SetRequest } from './sets.ts';
 import { isAbsentElement } from './sets.ts';
@@ -10,7 +10,7 @@ import { describeId } from './virtual-service.ts';
 /** The parts of the kernel that are asked. */
 export interface Asked {
   readonly table: Pick<IpvsTable, 'service' | 'destinations'>;
-  readonly sets: Pick<IpSets, 'execute'>;
+  readonly sets: Pick<IpSets, 'execute' | 'elements'>;
   readonly device: Pick<ServiceDevice, 'index' | 'has'>;
 }
 
@@ -69,14 +69,26 @@ function elementMismatch(
     if (!after.elements.has(text)) expectedGone.push({ t: 'test', ...planned });
   const [missing] = sets.execute(expectedThere);
   if (missing) return `${missing.request.element.ip} is missing in the set ${missing.request.set.name}`;
+  const gone = expectedGone.filter((request) => !isHostNetwork(request));
   const absent = new Set(
     sets
-      .execute(expectedGone)
+      .execute(gone)
       .filter(({ error }) => isAbsentElement(error) || error.code === 'ENOENT')
       .map(({ request }) => request),
   );
-  const present = expectedGone.find((request) => !absent.has(request));
+  const present =
+    gone.find((request) => !absent.has(request)) ??
+    expectedGone.find((request) => isHostNetwork(request) && isListed(request, sets));
   return present ? `${present.element.ip} is still in the set ${present.set.name}` : null;
+}
+
+/** A test for a network of one address finds every network around it. */
+const isHostNetwork = ({ element: { net, ip } }: SetRequest): boolean =>
+  net !== undefined && net.length === (ip.includes(':') ? 128 : 32);
+
+function isListed(request: SetRequest, sets: Pick<IpSets, 'elements'>): boolean {
+  const wanted = elementText(request);
+  return (sets.elements(request.set) ?? []).some((element) => elementText({ set: request.set, element }) === wanted);
 }
 
 function addressMismatch(

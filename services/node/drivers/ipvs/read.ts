@@ -1,6 +1,6 @@
 import { familyOf, type Ip } from '@octoplane/model/address.ts';
 import { type Family, parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
-import { compareEndpoints, type Endpoint, type Entry, endpointFlags } from '@octoplane/model/rule-set.ts';
+import { compareEndpoints, type Endpoint, type Entry, endpointFlags, familyBit } from '@octoplane/model/rule-set.ts';
 import { type FrontendKind, type FrontendNote, frontendsOf, isSplit, type Places, parseNote } from './frontends.ts';
 import { elementText, type PlannedElement } from './layout.ts';
 import type { FoundService } from './protocol.ts';
@@ -66,16 +66,11 @@ class Gathered {
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #chosen = new Map<string, string>();
   readonly #found: Found;
-  #persistenceSeconds = -1;
   #note: FrontendNote | null = null;
   readonly #ports = new Map<FrontendKind, number>();
 
   constructor(found: Found) {
     this.#found = found;
-  }
-
-  get persistenceSeconds(): number {
-    return Math.max(0, this.#persistenceSeconds);
   }
 
   get endpoints(): Endpoint[] {
@@ -92,19 +87,19 @@ class Gathered {
       parts.push([{ t: 'mark', family, mark: near.mark }, 'cluster']);
     }
     if (note.kind !== 'nodePort' && !this.#found.addresses.has(element.ip)) return;
-    if (!this.#agrees(note, element.port ?? 0) || !parts.every(([part]) => this.#isWhole(part))) return;
+    if (!this.#agrees(note, element.port ?? 0) || !parts.every(([part]) => this.#isWhole(part, note))) return;
 
     const open = parts.map(([part]) => this.#found.destinations(part).filter(({ weight }) => weight === 1));
-    const isAway = this.#element('away', frontend) !== undefined;
-    const usable = (note.usableFamilies & (family === 'IPv4' ? 1 : 2)) !== 0;
-    if (isAway !== (usable && open[0]?.length === 0)) return;
+    const usable = (note.usableFamilies & familyBit(family)) !== 0;
+    const isEmpty = open[0]?.length === 0;
+    if ((this.#element('away', frontend) !== undefined) !== (isEmpty && usable)) return;
+    if ((this.#element('none', frontend) !== undefined) !== (isEmpty && !usable)) return;
     const names = parts.map(([, list]) => `${list} ${family}`);
     const texts = open.map(textOf);
     if (names.some((name, i) => (this.#chosen.get(name) ?? texts[i]) !== texts[i])) return;
 
-    for (const [i, [part, list]] of parts.entries()) {
+    for (const [i, [, list]] of parts.entries()) {
       this.#chosen.set(names[i] ?? '', texts[i] ?? '');
-      this.#persistenceSeconds = this.#found.services.get(idText(part))?.persistenceSeconds ?? 0;
       for (const destination of open[i] ?? []) this.#flag(destination, endpointFlags[list]);
     }
     this.#note ??= note;
@@ -112,15 +107,18 @@ class Gathered {
     this.frontends.push(frontend);
   }
 
-  #isWhole(id: VirtualServiceId): boolean {
+  /** Without endpoints there is none, and none is missed. */
+  #isWhole(id: VirtualServiceId, note: FrontendNote): boolean {
     const service = this.#found.services.get(idText(id));
-    if (!service?.regular || service.scheduler !== this.#found.scheduler) return false;
-    return this.#persistenceSeconds < 0 || service.persistenceSeconds === this.#persistenceSeconds;
+    if (!service) return true;
+    const { regular, scheduler, persistenceSeconds } = service;
+    return regular && scheduler === this.#found.scheduler && persistenceSeconds === note.affinityTimeoutSeconds;
   }
 
   #agrees(note: FrontendNote, port: number): boolean {
     if (this.#note === null) return true;
     if (note.usableFamilies !== this.#note.usableFamilies) return false;
+    if (note.affinityTimeoutSeconds !== this.#note.affinityTimeoutSeconds) return false;
     if ((this.#ports.get(note.kind) ?? port) !== port) return false;
     const sibling = this.frontends.find(
       ({ note: other }) => (other.kind === 'clusterIP') === (note.kind === 'clusterIP'),
@@ -128,7 +126,7 @@ class Gathered {
     return sibling === undefined || sibling.note.policy === note.policy;
   }
 
-  #element(role: 'near' | 'away', { element, family }: FoundFrontend): SetElement | undefined {
+  #element(role: 'near' | 'away' | 'none', { element, family }: FoundFrontend): SetElement | undefined {
     return this.#found.elements.get(elementText({ set: setSpec(role, family), element }))?.element;
   }
 
@@ -154,7 +152,7 @@ function entryOf(key: ServicePortKey, candidates: readonly FoundFrontend[], foun
   const policyOf = (internal: boolean) =>
     frontends.find(({ note }) => (note.kind === 'clusterIP') === internal)?.note.policy ?? 'Cluster';
   const loadBalancerIps = ips('loadBalancerIP');
-  const families = frontends.reduce((mask, { family }) => mask | (family === 'IPv4' ? 1 : 2), 0);
+  const families = frontends.reduce((mask, { family }) => mask | familyBit(family), 0);
   const nodePorts = frontends.filter(({ note }) => note.kind === 'nodePort');
   const spec = {
     clusterIps: ips('clusterIP'),
@@ -163,7 +161,7 @@ function entryOf(key: ServicePortKey, candidates: readonly FoundFrontend[], foun
     nodePort: nodePorts[0]?.element.port ?? 0,
     internalPolicy: policyOf(true),
     externalPolicy: policyOf(false),
-    affinityTimeoutSeconds: gathered.persistenceSeconds,
+    affinityTimeoutSeconds: first.note.affinityTimeoutSeconds,
     sourceRanges: ranges.of(loadBalancerIps),
     healthCheckNodePort: 0,
     usableFamilies: first.note.usableFamilies & families,

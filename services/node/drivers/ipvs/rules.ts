@@ -12,8 +12,10 @@ import { type SetRole, setSpec } from './set-names.ts';
  *   nat     which connections get the node's address as their source, so that answers come back through it
  *   filter  what a service address says on ports and to pings that are not a frontend's
  *
- * IPVS takes packets at LOCAL_IN behind filter INPUT, and at LOCAL_OUT behind nat OUTPUT but before filter OUTPUT; so what
- * concerns the node's own connections as well is in mangle, where nothing can be rejected but only dropped.
+ * IPVS takes packets at LOCAL_IN behind filter INPUT, and at LOCAL_OUT behind nat OUTPUT but before filter OUTPUT, where alone the
+ * node's own connections could be rejected. It refuses those to a service without destinations itself, but TCP misses that
+ * while it is still sending, and asks again only after a second. So a frontend without endpoints has no virtual service: its
+ * packets come in again through lo, and meet the rules for everybody's.
  */
 export interface RuleOptions {
   readonly clusterCidrs: readonly Cidr[];
@@ -50,34 +52,21 @@ const plain = ({ table, chains, jumps }: TableRules) => [table, [...chains], jum
 
 function mangleRules(family: Family, { clusterCidrs }: RuleOptions): TableRules {
   const inCluster = ofFamily(clusterCidrs, family).map((cidr) => `-s ${formatCidr(cidr)} -g ${chainPrefix}NEAR`);
+  const ranges = `${on(family, 'ranged', 'dst,dst')} ${on(family, 'sources', 'dst,dst,src', '! ')} -j DROP`;
+  const away = on(family, 'away', 'dst,dst');
+  const toAll = `-j SET --map-set ${setSpec('near', family).name} dst,dst --map-mark`;
   const chains = new Map([
+    // The node's own packets in the second rule are those without a virtual service, which have come in again through lo.
     [
       `${chainPrefix}PRE`,
-      [
-        `${on(family, 'ranged', 'dst,dst')} ${on(family, 'sources', 'dst,dst,src', '! ')} -j DROP`,
-        // Of the node itself: its connections to a service address begin at that address.
-        `-m addrtype --src-type LOCAL -g ${chainPrefix}NEAR`,
-        ...inCluster,
-        `${on(family, 'away', 'dst,dst')} -j DROP`,
-      ],
+      [ranges, `-m addrtype --src-type LOCAL -g ${chainPrefix}NEAR`, ...inCluster, `${away} -j DROP`],
     ],
-    [
-      `${chainPrefix}NEAR`,
-      [
-        `${on(family, 'near', 'dst,dst', '! ')} ${on(family, 'away', 'dst,dst')} -j DROP`,
-        `-j SET --map-set ${setSpec('near', family).name} dst,dst --map-mark`,
-      ],
-    ],
+    [`${chainPrefix}NEAR`, [`${on(family, 'near', 'dst,dst', '! ')} ${away} -j DROP`, toAll]],
+    // Nothing is dropped here for want of endpoints: the sender would be told, by an error of its system call.
+    [`${chainPrefix}OUT`, [ranges, toAll]],
   ]);
-  const rule = `-m conntrack --ctstate NEW -j ${chainPrefix}PRE`;
-  return {
-    table: 'mangle',
-    chains,
-    jumps: [
-      { chain: 'PREROUTING', rule },
-      { chain: 'OUTPUT', rule },
-    ],
-  };
+  const jump = (chain: string, to: string) => ({ chain, rule: `-m conntrack --ctstate NEW -j ${chainPrefix}${to}` });
+  return { table: 'mangle', chains, jumps: [jump('PREROUTING', 'PRE'), jump('OUTPUT', 'OUT')] };
 }
 
 function natRules(family: Family, { clusterCidrs, masqueradeAll, masqueradeBit }: RuleOptions): TableRules {
@@ -139,11 +128,12 @@ function filterRules(family: Family, { icmp, dropInvalid }: RuleOptions): TableR
       [
         ...pingRules,
         `-p ${icmpProtocol} -j RETURN`,
+        `${on(family, 'none', 'dst,dst')} -g ${chainPrefix}REJECT`,
         ...frontends,
-        '-p tcp -j REJECT --reject-with tcp-reset',
-        `-j REJECT --reject-with ${port}`,
+        `-g ${chainPrefix}REJECT`,
       ],
     ],
+    [`${chainPrefix}REJECT`, ['-p tcp -j REJECT --reject-with tcp-reset', `-j REJECT --reject-with ${port}`]],
   ]);
   const jumps = [
     { chain: 'INPUT', rule: `-m conntrack --ctstate NEW ${on(family, 'address', 'dst')} -j ${chainPrefix}IN` },

@@ -16,6 +16,8 @@ export const setRoles = {
   near: 'hash:ip,port',
   /** Frontends without an endpoint here, though there are some elsewhere. */
   away: 'hash:ip,port',
+  /** Frontends without an endpoint anywhere. */
+  none: 'hash:ip,port',
   /** Frontends that only `sources` may use. */
   ranged: 'hash:ip,port',
   sources: 'hash:ip,port,net',
