@@ -237,6 +237,9 @@ export class ServiceDevice implements Disposable {
       {
         onMessage: ({ type, port, body }) => {
           if (port === own) return;
+          const isAddress = type === types.newAddress || type === types.delAddress;
+          // The kernel gives our device an address for its own link.
+          if (isAddress && body.readInt32LE(4) === this.index()) return;
           const what = disturbance(type, body);
           if (what !== null) onDisturbed(what);
         },

@@ -1,7 +1,7 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
-import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
+import { type Entry, entriesEqual, type RuleSet } from '@octoplane/model/rule-set.ts';
 import type { Logger } from 'pino';
 import { type Driver, DriverError, type Mismatch, type Refusal } from '../driver.ts';
 import type { ServiceDevice } from './device.ts';
@@ -76,7 +76,7 @@ export class IpvsDriver implements Driver {
     const refusals: Refusal[] = [];
     for (const { key, after } of changes) {
       if (after === null) continue;
-      const note = noteText({ ...after.spec, key, kind: 'loadBalancerIP', policy: 'Cluster', usableFamilies: 3 });
+      const note = noteText({ key, kind: 'loadBalancerIP', policy: 'Cluster' });
       if (Buffer.byteLength(note) <= maxCommentBytes) continue;
       const message = `the names of namespace and Service are too long for the comments of IP sets (${maxCommentBytes} bytes): shorten them`;
       refusals.push({ key, reason: 'unsupported', message });
@@ -96,7 +96,10 @@ export class IpvsDriver implements Driver {
   async readBack(changes: readonly EntryChange[]): Promise<readonly Mismatch[]> {
     const mismatches: Mismatch[] = [];
     for (const change of changes) {
-      const message = mismatchOf(this.#layoutChange(change), this.#parts);
+      const { key, before, after } = this.#layoutChange(change);
+      // What is asked about without being changed is looked at as a whole.
+      const since = entriesEqual(change.before, change.after) ? noLayout : before;
+      const message = mismatchOf({ key, before: since, after }, this.#parts);
       if (message !== null) mismatches.push({ key: change.key, message });
     }
     return mismatches;

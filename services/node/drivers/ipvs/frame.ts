@@ -54,10 +54,7 @@ export class Frame {
     }
     for (const family of this.#families) {
       for (const spec of setsOf(family)) if (sets.create(spec)) repaired++;
-      const rules = rulesFor(family, this.#rules);
-      if (await iptables.holds(family, rules)) continue;
-      await iptables.restore(family, rules);
-      repaired++;
+      if (await iptables.ensure(family, rulesFor(family, this.#rules))) repaired++;
     }
     this.#stands = true;
     return repaired;

@@ -1,6 +1,6 @@
 import { familyOf, type Ip } from '@octoplane/model/address.ts';
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
-import { familyBit, type ServicePortSpec, type TrafficPolicy } from '@octoplane/model/rule-set.ts';
+import type { ServicePortSpec, TrafficPolicy } from '@octoplane/model/rule-set.ts';
 
 export const allFamilies: readonly Family[] = ['IPv4', 'IPv6'];
 
@@ -58,36 +58,22 @@ export const isSplit = ({ policy, kind }: Pick<Frontend, 'policy' | 'kind'>): bo
   policy === 'Local' && kind !== 'clusterIP';
 
 /**
- * What an operator reads beside a frontend in `ipset list`, and what `dump` reads back of the header:
- * "default/web:80/TCP loadBalancerIP Local usable=IPv4 affinity=10800".
+ * What an operator reads beside a frontend in `ipset list`, and what `dump` reads back: "default/web:80/TCP loadBalancerIP Local".
+ * Nothing is here that shows in what the kernel does: the kernel itself is asked for that.
  */
 export interface FrontendNote {
   readonly key: ServicePortKey;
   readonly kind: FrontendKind;
   readonly policy: TrafficPolicy;
-  readonly usableFamilies: number;
-  readonly affinityTimeoutSeconds: number;
 }
 
-export function noteText(note: FrontendNote): string {
-  const usable = allFamilies.filter((family) => (note.usableFamilies & familyBit(family)) !== 0);
-  const affinity = note.affinityTimeoutSeconds === 0 ? '' : ` affinity=${note.affinityTimeoutSeconds}`;
-  return `${note.key} ${note.kind} ${note.policy} usable=${usable.join(',') || 'none'}${affinity}`;
-}
+export const noteText = ({ key, kind, policy }: FrontendNote): string => `${key} ${kind} ${policy}`;
 
-const noteForm =
-  /^(\S+) (clusterIP|externalIP|loadBalancerIP|nodePort) (Cluster|Local) usable=(none|IPv4|IPv6|IPv4,IPv6)(?: affinity=([1-9][0-9]*))?$/;
-const usableNumbers: Readonly<Record<string, number>> = { none: 0, IPv4: 1, IPv6: 2, 'IPv4,IPv6': 3 };
+const noteForm = /^(\S+) (clusterIP|externalIP|loadBalancerIP|nodePort) (Cluster|Local)$/;
 
 export function parseNote(text: string): FrontendNote | null {
   const match = noteForm.exec(text);
   if (match === null) return null;
-  const [, key = '', kind, policy, usable = '', affinity = '0'] = match;
-  return {
-    key: key as ServicePortKey,
-    kind: kind as FrontendKind,
-    policy: policy as TrafficPolicy,
-    usableFamilies: usableNumbers[usable] ?? 0,
-    affinityTimeoutSeconds: Number(affinity),
-  };
+  const [, key = '', kind, policy] = match;
+  return { key: key as ServicePortKey, kind: kind as FrontendKind, policy: policy as TrafficPolicy };
 }

@@ -43,27 +43,15 @@ export class Iptables {
     return new Iptables(second && second.rules > 0 && first.rules === 0 ? second.flavour : first.flavour);
   }
 
-  /** Are all rules there, and nothing else in our chains? */
-  async holds(family: Family, rules: readonly TableRules[]): Promise<boolean> {
+  /**
+   * Unless all rules are there, whatever was in our chains is replaced, in one transaction for each table; nothing else is touched.
+   * Returns whether that was necessary.
+   */
+  async ensure(family: Family, rules: readonly TableRules[]): Promise<boolean> {
     const found = parseSaved(await this.#save(family));
-    const digest = commentOf(rules);
-    return rules.every((wanted) => {
-      const lines = found.get(wanted.table) ?? [];
-      const jumps = lines.filter((line) => isJump(line));
-      return (
-        jumps.length === wanted.jumps.length &&
-        jumps.every((line) => line.includes(digest)) &&
-        [...wanted.chains].every(
-          ([chain, expected]) => lines.filter((line) => isIn(line, chain)).length === expected.length,
-        )
-      );
-    });
-  }
-
-  /** Whatever was in our chains before is replaced, in one transaction for each table; nothing else is touched. */
-  async restore(family: Family, rules: readonly TableRules[]): Promise<void> {
-    const found = parseSaved(await this.#save(family));
+    if (areHeld(rules, found)) return false;
     await this.#load(family, rules.map((wanted) => restoreText(wanted, found.get(wanted.table) ?? [])).join(''));
+    return true;
   }
 
   /** Absent is no error. */
@@ -94,6 +82,20 @@ export function parseSaved(text: string): Map<string, string[]> {
     else found.set(table, [line]);
   }
   return found;
+}
+
+/** Are all rules there, and nothing else in our chains? Rules are counted and the version of their text compared, not their words. */
+export function areHeld(rules: readonly TableRules[], found: ReadonlyMap<string, readonly string[]>): boolean {
+  const comment = commentOf(rules);
+  return rules.every(({ table, chains, jumps: wanted }) => {
+    const lines = found.get(table) ?? [];
+    const jumps = lines.filter(isJump);
+    return (
+      jumps.length === wanted.length &&
+      jumps.every((line) => line.includes(comment)) &&
+      [...chains].every(([chain, expected]) => lines.filter((line) => isIn(line, chain)).length === expected.length)
+    );
+  });
 }
 
 /** Input of iptables-restore: our chains anew, and our jumps before all other rules. */

@@ -78,7 +78,7 @@ export function layoutOf(entry: Entry, settings: LayoutSettings, mark: number): 
     const { family, kind, ip, port, policy } = frontend;
     const usable = (entry.spec.usableFamilies & familyBit(family)) !== 0;
     const at = { ip, port, protocol: id.protocol };
-    const comment = noteText({ key: entry.key, kind, policy, ...entry.spec });
+    const comment = noteText({ key: entry.key, kind, policy });
     if (kind === 'loadBalancerIP') {
       for (const element of sourcesOf(entry.spec.sourceRanges, at, settings.nodeAddresses)) {
         add(setSpec('sources', family), element);

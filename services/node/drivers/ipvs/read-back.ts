@@ -2,7 +2,7 @@ import type { Ip } from '@octoplane/model/address.ts';
 import type { ServiceDevice } from './device.ts';
 import { destinationText, elementText, type PlannedService } from './layout.ts';
 import type { LayoutChange } from './plan.ts';
-import type { IpSets, SetRequest } from './sets.ts';
+import type { IpSets, SetElement, SetRequest } from './sets.ts';
 import { isAbsentElement } from './sets.ts';
 import type { IpvsTable } from './table.ts';
 import { describeId } from './virtual-service.ts';
@@ -67,6 +67,11 @@ function elementMismatch(
       expectedThere.push({ t: 'test', ...planned });
   for (const [text, planned] of before.elements)
     if (!after.elements.has(text)) expectedGone.push({ t: 'test', ...planned });
+  const renamed = expectedThere.find(
+    (request) =>
+      before.elements.has(elementText(request)) && listed(request, sets)?.comment !== request.element.comment,
+  );
+  if (renamed) return `${renamed.element.ip} belongs to another in the set ${renamed.set.name}`;
   const [missing] = sets.execute(expectedThere);
   if (missing) return `${missing.request.element.ip} is missing in the set ${missing.request.set.name}`;
   const gone = expectedGone.filter((request) => !isHostNetwork(request));
@@ -78,7 +83,7 @@ function elementMismatch(
   );
   const present =
     gone.find((request) => !absent.has(request)) ??
-    expectedGone.find((request) => isHostNetwork(request) && isListed(request, sets));
+    expectedGone.find((request) => isHostNetwork(request) && listed(request, sets));
   return present ? `${present.element.ip} is still in the set ${present.set.name}` : null;
 }
 
@@ -86,9 +91,10 @@ function elementMismatch(
 const isHostNetwork = ({ element: { net, ip } }: SetRequest): boolean =>
   net !== undefined && net.length === (ip.includes(':') ? 128 : 32);
 
-function isListed(request: SetRequest, sets: Pick<IpSets, 'elements'>): boolean {
+/** By a look at the whole set: the kernel gives no single element with its comment. Only for what changes seldom. */
+function listed(request: SetRequest, sets: Pick<IpSets, 'elements'>): SetElement | undefined {
   const wanted = elementText(request);
-  return (sets.elements(request.set) ?? []).some((element) => elementText({ set: request.set, element }) === wanted);
+  return sets.elements(request.set)?.find((element) => elementText({ set: request.set, element }) === wanted);
 }
 
 function addressMismatch(

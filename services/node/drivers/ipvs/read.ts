@@ -1,7 +1,15 @@
 import { familyOf, type Ip } from '@octoplane/model/address.ts';
 import { type Family, parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
 import { compareEndpoints, type Endpoint, type Entry, endpointFlags, familyBit } from '@octoplane/model/rule-set.ts';
-import { type FrontendKind, type FrontendNote, frontendsOf, isSplit, type Places, parseNote } from './frontends.ts';
+import {
+  allFamilies,
+  type FrontendKind,
+  type FrontendNote,
+  frontendsOf,
+  isSplit,
+  type Places,
+  parseNote,
+} from './frontends.ts';
 import { elementText, type PlannedElement } from './layout.ts';
 import type { FoundService } from './protocol.ts';
 import { setSpec } from './set-names.ts';
@@ -67,10 +75,27 @@ class Gathered {
   readonly #chosen = new Map<string, string>();
   readonly #found: Found;
   #note: FrontendNote | null = null;
+  /** Until a frontend with endpoints was seen: null. */
+  #persistenceSeconds: number | null = null;
+  /** Is a family usable elsewhere? Said by its frontends without endpoints. */
+  readonly #unserved: Record<Family, boolean | null> = { IPv4: null, IPv6: null };
+  /** Bits of families with a frontend that has some. */
+  #served = 0;
   readonly #ports = new Map<FrontendKind, number>();
 
   constructor(found: Found) {
     this.#found = found;
+  }
+
+  get persistenceSeconds(): number | null {
+    return this.#persistenceSeconds;
+  }
+
+  get usableFamilies(): number {
+    return allFamilies.reduce((mask, family) => {
+      const bit = familyBit(family);
+      return (this.#unserved[family] ?? (this.#served & bit) !== 0) ? mask | bit : mask;
+    }, 0);
   }
 
   get endpoints(): Endpoint[] {
@@ -87,15 +112,17 @@ class Gathered {
       parts.push([{ t: 'mark', family, mark: near.mark }, 'cluster']);
     }
     if (note.kind !== 'nodePort' && !this.#found.addresses.has(element.ip)) return;
-    if (!this.#agrees(note, element.port ?? 0) || !parts.every(([part]) => this.#isWhole(part, note))) return;
+    if (!this.#agrees(note, element.port ?? 0) || !parts.every(([part]) => this.#isWhole(part))) return;
 
     const open = parts.map(([part]) => this.#found.destinations(part).filter(({ weight }) => weight === 1));
-    const usable = (note.usableFamilies & familyBit(family)) !== 0;
-    const isEmpty = open[0]?.length === 0;
-    if ((this.#element('away', frontend) !== undefined) !== (isEmpty && usable)) return;
-    if ((this.#element('none', frontend) !== undefined) !== (isEmpty && !usable)) return;
+    const isAway = this.#element('away', frontend) !== undefined;
+    const isServed = (open[0]?.length ?? 0) > 0;
+    if (!isServed && isAway === (this.#element('none', frontend) !== undefined)) return;
     const names = parts.map(([, list]) => `${list} ${family}`);
     const texts = open.map(textOf);
+    const seconds = this.#persistenceOf(parts.filter((_, i) => (open[i]?.length ?? 0) > 0).map(([part]) => part));
+    if (seconds !== null && seconds !== (this.#persistenceSeconds ?? seconds)) return;
+    if (!isServed && (this.#unserved[family] ?? isAway) !== isAway) return;
     if (names.some((name, i) => (this.#chosen.get(name) ?? texts[i]) !== texts[i])) return;
 
     for (const [i, [, list]] of parts.entries()) {
@@ -103,22 +130,29 @@ class Gathered {
       for (const destination of open[i] ?? []) this.#flag(destination, endpointFlags[list]);
     }
     this.#note ??= note;
+    this.#persistenceSeconds ??= seconds;
+    if (isServed) this.#served |= familyBit(family);
+    else this.#unserved[family] = isAway;
     this.#ports.set(note.kind, element.port ?? 0);
     this.frontends.push(frontend);
   }
 
   /** Without endpoints there is none, and none is missed. */
-  #isWhole(id: VirtualServiceId, note: FrontendNote): boolean {
+  #isWhole(id: VirtualServiceId): boolean {
     const service = this.#found.services.get(idText(id));
-    if (!service) return true;
-    const { regular, scheduler, persistenceSeconds } = service;
-    return regular && scheduler === this.#found.scheduler && persistenceSeconds === note.affinityTimeoutSeconds;
+    return !service || (service.regular && service.scheduler === this.#found.scheduler);
+  }
+
+  /** Of those with endpoints; null: there are none. */
+  #persistenceOf(ids: readonly VirtualServiceId[]): number | null {
+    const found = ids.map((id) => this.#found.services.get(idText(id))?.persistenceSeconds ?? 0);
+    const [first] = found;
+    if (first === undefined) return null;
+    return found.every((seconds) => seconds === first) ? first : Number.NaN;
   }
 
   #agrees(note: FrontendNote, port: number): boolean {
     if (this.#note === null) return true;
-    if (note.usableFamilies !== this.#note.usableFamilies) return false;
-    if (note.affinityTimeoutSeconds !== this.#note.affinityTimeoutSeconds) return false;
     if ((this.#ports.get(note.kind) ?? port) !== port) return false;
     const sibling = this.frontends.find(
       ({ note: other }) => (other.kind === 'clusterIP') === (note.kind === 'clusterIP'),
@@ -152,7 +186,6 @@ function entryOf(key: ServicePortKey, candidates: readonly FoundFrontend[], foun
   const policyOf = (internal: boolean) =>
     frontends.find(({ note }) => (note.kind === 'clusterIP') === internal)?.note.policy ?? 'Cluster';
   const loadBalancerIps = ips('loadBalancerIP');
-  const families = frontends.reduce((mask, { family }) => mask | familyBit(family), 0);
   const nodePorts = frontends.filter(({ note }) => note.kind === 'nodePort');
   const spec = {
     clusterIps: ips('clusterIP'),
@@ -161,10 +194,10 @@ function entryOf(key: ServicePortKey, candidates: readonly FoundFrontend[], foun
     nodePort: nodePorts[0]?.element.port ?? 0,
     internalPolicy: policyOf(true),
     externalPolicy: policyOf(false),
-    affinityTimeoutSeconds: first.note.affinityTimeoutSeconds,
+    affinityTimeoutSeconds: gathered.persistenceSeconds ?? 0,
     sourceRanges: ranges.of(loadBalancerIps),
     healthCheckNodePort: 0,
-    usableFamilies: first.note.usableFamilies & families,
+    usableFamilies: gathered.usableFamilies,
   };
   // A node port that does not answer on every address of the node is put in place anew.
   const expected = [...frontendsOf(spec, 1, found.places)].filter(({ kind }) => kind === 'nodePort').length;

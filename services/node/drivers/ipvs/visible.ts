@@ -11,7 +11,8 @@ import { allFamilies, type Frontend, frontendsOf, type Places, usesCluster, uses
 import { effectiveRanges } from './layout.ts';
 
 /**
- * What the kernel keeps of an entry: no health check port, no draining endpoints (they have weight 0, as have others whose
+ * What the kernel keeps of an entry: which families are usable only where a frontend has no endpoint, affinity only where one has;
+ * no health check port, no draining endpoints (they have weight 0, as have others whose
  * connections have not ended yet), nothing of a family or a node port without an address, of an endpoint's flags those that a
  * frontend asks for, source ranges only beside a load balancer's address.
  */
@@ -20,11 +21,14 @@ export function visibleEntry(entry: Entry, places: Places): Entry | null {
   if (id === null) return null;
   const frontends = [...frontendsOf(entry.spec, id.port, places)];
   if (frontends.length === 0) return null;
-  return {
-    key: entry.key,
-    spec: visibleSpec(entry.spec, frontends),
-    endpoints: visibleEndpoints(entry.endpoints, frontends),
-  };
+  const endpoints = visibleEndpoints(entry.endpoints, frontends);
+  return { key: entry.key, spec: visibleSpec(entry.spec, frontends, endpoints), endpoints };
+}
+
+/** Does a frontend have endpoints for clients that it does not tell from others? */
+function isServed({ family, policy }: Frontend, endpoints: readonly Endpoint[]): boolean {
+  const flag = policy === 'Local' ? endpointFlags.local : endpointFlags.cluster;
+  return endpoints.some(({ ip, flags }) => (flags & flag) !== 0 && familyOf(ip) === family);
 }
 
 /** The flags that frontends of a family ask for. */
@@ -39,7 +43,11 @@ export function flagsAskedFor(
   return masks;
 }
 
-function visibleSpec(spec: ServicePortSpec, frontends: readonly Frontend[]): ServicePortSpec {
+function visibleSpec(
+  spec: ServicePortSpec,
+  frontends: readonly Frontend[],
+  endpoints: readonly Endpoint[],
+): ServicePortSpec {
   const ips = (wanted: Frontend['kind']) =>
     frontends
       .filter(({ kind }) => kind === wanted)
@@ -48,7 +56,8 @@ function visibleSpec(spec: ServicePortSpec, frontends: readonly Frontend[]): Ser
   const clusterIps = ips('clusterIP');
   const loadBalancerIps = ips('loadBalancerIP');
   const external = frontends.some(({ kind }) => kind !== 'clusterIP');
-  const families = frontends.reduce((mask, { family }) => mask | familyBit(family), 0);
+  const bits = (chosen: readonly Frontend[]) => chosen.reduce((mask, { family }) => mask | familyBit(family), 0);
+  const unserved = bits(frontends.filter((frontend) => !isServed(frontend, endpoints)));
   return {
     clusterIps,
     externalIps: ips('externalIP'),
@@ -56,13 +65,13 @@ function visibleSpec(spec: ServicePortSpec, frontends: readonly Frontend[]): Ser
     nodePort: frontends.some(({ kind }) => kind === 'nodePort') ? spec.nodePort : 0,
     internalPolicy: clusterIps.length > 0 ? spec.internalPolicy : 'Cluster',
     externalPolicy: external ? spec.externalPolicy : 'Cluster',
-    affinityTimeoutSeconds: spec.affinityTimeoutSeconds,
+    affinityTimeoutSeconds: endpoints.length > 0 ? spec.affinityTimeoutSeconds : 0,
     sourceRanges: allFamilies
       .filter((family) => loadBalancerIps.some((ip) => familyOf(ip) === family))
       .flatMap((family) => effectiveRanges(spec.sourceRanges, family))
       .sort(),
     healthCheckNodePort: 0,
-    usableFamilies: spec.usableFamilies & families,
+    usableFamilies: (spec.usableFamilies & unserved) | (bits(frontends) & ~unserved),
   };
 }
 
