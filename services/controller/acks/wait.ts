@@ -20,8 +20,7 @@ export interface WaitProgress {
 }
 
 /**
- * Follows which of the selected nodes have a version. Costs a look per node that changes, and a report per turn of the event
- * loop at most. With no node at all it is not done: after a start of the controller that would be a lie.
+ * Follows which of the selected nodes have a version. Costs a look per node that changes. With no node at all it is not done: after a start of the controller that would be a lie.
  */
 export class Wait {
   readonly #book: NodeBook;
@@ -46,18 +45,26 @@ export class Wait {
     this.#stop();
   }
 
+  get isDone(): boolean {
+    return this.#hadNodes && this.#late.size === 0 && this.#unknown().length === 0;
+  }
+
   progress(): WaitProgress {
-    const unknown = this.#target.selection.names.filter(
-      (name) => ![...this.#selected].some((node) => node.name === name),
-    );
-    const nodes = this.#selected.size + unknown.length;
+    const unknown = this.#unknown();
     return {
-      nodes,
+      nodes: this.#selected.size + unknown.length,
       programmed: this.#selected.size - this.#late.size,
       late: [...this.#late],
       unknown,
-      isDone: this.#hadNodes && this.#late.size === 0 && unknown.length === 0,
+      isDone: this.isDone,
     };
+  }
+
+  #unknown(): readonly string[] {
+    const { names } = this.#target.selection;
+    if (names.length === 0) return names;
+    const known = new Set(Array.from(this.#selected, ({ name }): string => name));
+    return names.filter((name) => !known.has(name));
   }
 
   /** True when something changed. */

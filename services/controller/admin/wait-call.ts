@@ -4,7 +4,7 @@ import type { ServiceName, ServicePortKey } from '@octoplane/model/keys.ts';
 import type { NodeBook } from '../acks/node-book.ts';
 import type { NodeSelection } from '../acks/selectors.ts';
 import { Wait } from '../acks/wait.ts';
-import type { Clock } from '../clock.ts';
+import type { Cancel, Clock } from '../clock.ts';
 import type { History } from '../history/history.ts';
 import { AdminError } from './admin-error.ts';
 import { keysOfService } from './services.ts';
@@ -20,6 +20,9 @@ export interface WaitDependencies {
   readonly signal: AbortSignal;
 }
 
+/** What a person can follow; a list of 100 late nodes for every ack of 5,000 would slow the acks. */
+const reportIntervalMs = 100;
+
 interface WaitPlan {
   readonly request: WaitRequest;
   readonly selection: NodeSelection;
@@ -27,8 +30,8 @@ interface WaitPlan {
 }
 
 /**
- * AdminService.Wait: first for the inputs, then for the nodes. Reports are conflated to one a turn of the event loop, and to what
- * the client reads.
+ * AdminService.Wait: first for the inputs, then for the nodes. Reports are conflated to ten a second and to what the client
+ * reads; the last one is never late.
  */
 export function serveWait(
   call: ServerWritableStream<WaitRequest, WaitResponse>,
@@ -48,12 +51,21 @@ export function serveWait(
     const target = targetOf(request, service, history);
     let isScheduled = false;
     let isBlocked = false;
+    let notBeforeUs = 0;
+    let cancelLater: Cancel = () => undefined;
     const report = () => {
       isScheduled = false;
+      cancelLater();
+      const nowUs = clock.nowUs();
       if (isBlocked || call.cancelled) return;
+      if (nowUs < notBeforeUs && !wait.isDone) {
+        cancelLater = clock.after((notBeforeUs - nowUs) / 1000, report);
+        return;
+      }
+      notBeforeUs = nowUs + reportIntervalMs * 1000;
       const progress = wait.progress();
       const version = { epoch: history.epoch, sequence: target.sequence };
-      isBlocked = !call.write(progressToProto(progress, version, history, clock.nowUs()));
+      isBlocked = !call.write(progressToProto(progress, version, history, nowUs));
       if (!progress.isDone) return;
       stop();
       call.end();
@@ -68,7 +80,10 @@ export function serveWait(
       schedule();
     });
     const wait = new Wait(book, { ...target, selection }, schedule);
-    stop = () => wait.stop();
+    stop = () => {
+      cancelLater();
+      wait.stop();
+    };
     schedule();
   };
 

@@ -5,15 +5,18 @@ import type { NodeName } from '@octoplane/model/keys.ts';
 import type { ClassId } from '../compute/batch.ts';
 import { type Conflated, conflateClass, conflateView, movedInputs } from '../history/conflate.ts';
 import type { Commit, History } from '../history/history.ts';
-import { cut, encodeChange, encodeFrame, type UnsealedFrame } from './frame-bytes.ts';
+import { cut, encodeChange, encodeFrame, seal, type UnsealedFrame } from './frame-bytes.ts';
 
 /** From one version to the head, for one class or for one node. */
 export interface DeltaFrame {
   readonly changes: Conflated;
   /** What the changes add to a digest. */
   readonly difference: Digest;
-  /** Encoded when first asked for: many deltas are only looked at. */
-  bytes(): UnsealedFrame;
+  /**
+   * The frame with a node's digest. Encoded when first asked for, because many deltas are only looked at; most nodes of a class have
+   * the same digest and share the very same bytes.
+   */
+  messages(digest: Digest): readonly Buffer[];
 }
 
 /** Memoised class deltas. A herd of nodes at the same few cursors shares them; more cursors than this are encoded again. */
@@ -53,7 +56,8 @@ export class Deltas {
 
   /** A frame of these changes; for nodes that are held back from some of them. */
   encode(changes: Conflated, from: number, commits: readonly Commit[]): DeltaFrame {
-    let bytes: UnsealedFrame | null = null;
+    let unsealed: UnsealedFrame | null = null;
+    let newest: { readonly digest: Digest; readonly messages: readonly Buffer[] } | null = null;
     let difference = 0n;
     for (const { before, after } of changes.values()) difference += entryDifference(before, after);
     const { epoch, headVersion } = this.#history;
@@ -61,9 +65,10 @@ export class Deltas {
     return {
       changes,
       difference: wrap(difference),
-      bytes() {
-        bytes ??= encodeDelta({ changes, from: { epoch, sequence: from }, to: headVersion, commits, baseInputs });
-        return bytes;
+      messages(digest) {
+        unsealed ??= encodeDelta({ changes, from: { epoch, sequence: from }, to: headVersion, commits, baseInputs });
+        if (newest?.digest !== digest) newest = { digest, messages: seal(unsealed, digest) };
+        return newest.messages;
       },
     };
   }

@@ -90,10 +90,10 @@ export function encodeFrame(
   return { before: parts, last };
 }
 
-/** The last message with its digest. */
-export function seal(last: Buffer, digest: Digest): Buffer {
+/** The whole frame, with its digest. */
+export function seal({ before, last }: UnsealedFrame, digest: Digest): readonly Buffer[] {
   const tag = Buffer.of(delimited(frameField.digest), 8);
-  return Buffer.concat([last, tag, digestToBytes(digest)]);
+  return [...before, Buffer.concat([last, tag, digestToBytes(digest)])];
 }
 
 /** A StreamResponse with a frame of these pieces; `reserved` bytes are still to be appended. */

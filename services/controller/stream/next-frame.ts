@@ -2,7 +2,7 @@ import type { Digest } from '@octoplane/model/digest.ts';
 import type { NodeName } from '@octoplane/model/keys.ts';
 import type { Conflated } from '../history/conflate.ts';
 import { type DeltaFrame, traceparentsOf } from './deltas.ts';
-import { encodeFrame, seal, type UnsealedFrame } from './frame-bytes.ts';
+import { encodeFrame, seal } from './frame-bytes.ts';
 import { digestWithout, type HeldBackEntries, stillHeldBack, viewEntry, withoutHeldBack } from './held-back.ts';
 import type { Base, SessionContext } from './session-context.ts';
 
@@ -35,7 +35,7 @@ function deltaFrame(making: Making, node: NodeName, from: number, held: HeldBack
   const heldBack = stillHeldBack(held, (key) => viewEntry(views, node, key));
   const delta = held.size === 0 ? shared : rest(making, node, from, shared, held, heldBack);
   const digest = digestWithout(views, node, heldBack);
-  const messages = delta.changes.size === 0 ? [] : sealed(delta.bytes(), digest);
+  const messages = delta.changes.size === 0 ? [] : delta.messages(digest);
   return { to: history.head, changes: delta.changes, messages, digest, heldBack };
 }
 
@@ -62,7 +62,5 @@ function repairFrame(making: Making, node: NodeName, digests: Buffer | null, hel
     inputs: history.inputs,
   });
   const digest = digestWithout(views, node, heldBack);
-  return { to: history.head, changes: null, messages: sealed(frame, digest), digest, heldBack };
+  return { to: history.head, changes: null, messages: seal(frame, digest), digest, heldBack };
 }
-
-const sealed = (frame: UnsealedFrame, digest: Digest): Buffer[] => [...frame.before, seal(frame.last, digest)];
