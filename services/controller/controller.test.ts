@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
@@ -23,7 +23,7 @@ import { type Credential, TestAuthority, writeTlsFiles } from '../../test/suppor
 import { StubClient } from '../../test/support/stub-nodes/stub-client.ts';
 import { StubNode } from '../../test/support/stub-nodes/stub-node.ts';
 import { runController } from './main.ts';
-import type { Security } from './options.ts';
+import type { ControllerOptions, Security } from './options.ts';
 
 const cleanUps: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -75,22 +75,29 @@ function put(directory: string, name: string, text: string): void {
   renameSync(join(directory, `.${name}.new`), join(directory, name));
 }
 
-async function start(directory: string, security: Security = { t: 'insecure', allowRemote: false }): Promise<Running> {
+const optionsFor = (directory: string, security: Security, stateDir: string | null = null): ControllerOptions => ({
+  sources: [{ name: 'file', kind: 'file', target: directory }],
+  listen: '127.0.0.1:0',
+  http: '127.0.0.1:0',
+  serviceCidrs: [{ ip: '10.96.0.0', length: 12 }],
+  stateDir,
+  kubeconfig: null,
+  security,
+  release: 'test',
+});
+
+async function start(
+  directory: string,
+  security: Security = { t: 'insecure', allowRemote: false },
+  stateDir: string | null = null,
+): Promise<Running> {
   const stopped = new AbortController();
   const listening = Promise.withResolvers<{ grpc: number; http: number }>();
-  const run = runController(
-    {
-      sources: [{ name: 'file', kind: 'file', target: directory }],
-      listen: '127.0.0.1:0',
-      http: '127.0.0.1:0',
-      serviceCidrs: [{ ip: '10.96.0.0', length: 12 }],
-      stateDir: null,
-      kubeconfig: null,
-      security,
-      release: 'test',
-    },
-    { logger: pino({ level: 'silent' }), signal: stopped.signal, onListening: listening.resolve },
-  );
+  const run = runController(optionsFor(directory, security, stateDir), {
+    logger: pino({ level: 'silent' }),
+    signal: stopped.signal,
+    onListening: listening.resolve,
+  });
   run.catch(listening.reject);
   const ports = await listening.promise;
   const stop = async () => {
@@ -253,6 +260,49 @@ describe('a controller with a directory of manifests', () => {
       expect((await fetch(`${controller.http}/${path}`)).status).toBe(200);
     const metrics = await (await fetch(`${controller.http}/metrics`)).text();
     expect(metrics).toContain('octoplane_source_synced{source="file"} 1');
+  });
+
+  test.each([
+    ['a port in use', 'PORT_IN_USE', (running: Running) => ({ listen: running.grpc })],
+    ['an HTTP port in use', 'PORT_IN_USE', (running: Running) => ({ http: running.http.slice('http://'.length) })],
+    ['an address of another machine', 'LISTEN_ADDRESS', () => ({ http: '192.0.2.1:0' })],
+    [
+      'a directory that is missing',
+      'SOURCE',
+      () => ({ sources: [{ name: 'x', kind: 'file', target: '/nowhere/at/all' } as const] }),
+    ],
+    ['a state directory that is a file', 'STATE_DIR', () => ({ stateDir: '/dev/null/x' })],
+    [
+      'certificates that are missing',
+      'TLS_FILES',
+      () => ({ security: { t: 'mtls', files: { cert: '/nowhere/c', key: '/nowhere/k', ca: '/nowhere/a' } } as const }),
+    ],
+  ])('does not start with %s, and says what to do', async (_what, code, wrong) => {
+    const running = await start(temporaryDirectory());
+    const { signal } = new AbortController();
+    const options = { ...optionsFor(temporaryDirectory(), { t: 'insecure', allowRemote: false }), ...wrong(running) };
+    const failed = runController(options, { logger: pino({ level: 'silent' }), signal });
+    await expect(failed).rejects.toMatchObject({ name: 'StartError', code });
+  });
+
+  test('a Service keeps the address that it was given', async () => {
+    const directory = temporaryDirectory();
+    const stateDir = temporaryDirectory();
+    const unnamed = JSON.parse(service('web', '', []));
+    unnamed.items[0].spec = { ports: [{ name: 'http', port: 80 }] };
+    put(directory, 'web.json', JSON.stringify(unnamed));
+    const addressGiven = async () => {
+      const controller = await start(directory, { t: 'insecure', allowRemote: false }, stateDir);
+      const node = new StubNode({ name: nodeName('node-1') });
+      const stub = connect({ node, address: controller.grpc });
+      await stub.until(() => node.frames === 1);
+      await controller.stop();
+      return node.held.ruleSet.get('default/web:80/TCP' as never)?.spec.clusterIps;
+    };
+    const first = await addressGiven();
+    expect(first).toHaveLength(1);
+    expect(readFileSync(join(stateDir, 'allocations.json'), 'utf8')).toContain(first?.[0]);
+    expect(await addressGiven()).toEqual(first);
   });
 
   test('shuts down within its 5 s while somebody waits', async () => {

@@ -1,4 +1,11 @@
-import { experimental, Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
+import {
+  experimental,
+  logVerbosity,
+  Server,
+  ServerCredentials,
+  type ServerOptions,
+  setLogVerbosity,
+} from '@grpc/grpc-js';
 import { StartError } from './start-error.ts';
 import { maxRequestBytes } from './stream/messages.ts';
 import type { CertificateFiles } from './tls/certificate-files.ts';
@@ -14,7 +21,11 @@ const serverOptions: ServerOptions = {
   'grpc.max_concurrent_streams': 100,
 };
 
-export const newGrpcServer = (): Server => new Server(serverOptions);
+export function newGrpcServer(): Server {
+  // What it would print on stderr comes as errors as well.
+  setLogVerbosity(logVerbosity.NONE);
+  return new Server(serverOptions);
+}
 
 /** Null: plaintext. Clients must present a certificate, and certificates are taken from the files as they change. */
 export const serverCredentials = (files: CertificateFiles | null): ServerCredentials =>

@@ -135,10 +135,6 @@ export async function runController(options: ControllerOptions, context: Control
     services: () => state.services.size,
   });
   const http = httpServer({ whyNotReady: () => whyNotReady(compute.inSync, state) }, metrics.registry);
-  const ports = {
-    grpc: await listen(grpc, options.listen, serverCredentials(certificates)),
-    http: await listenHttp(http, options.http),
-  };
   cleanUp.defer(async () => {
     http.closeAllConnections();
     await new Promise((resolve) => http.close(resolve));
@@ -149,6 +145,10 @@ export async function runController(options: ControllerOptions, context: Control
     fleet.close('the controller is going away');
     await closed(grpc, clock);
   });
+  const ports = {
+    grpc: await listen(grpc, options.listen, serverCredentials(certificates)),
+    http: await listenHttp(http, options.http),
+  };
   logger.info({ listen: options.listen, http: options.http, ports, epoch: history.epoch }, 'listening');
   context.onListening?.(ports);
 
