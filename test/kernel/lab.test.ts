@@ -79,14 +79,29 @@ describe('the lab', () => {
     it('counts what fails under load, and where', async () => {
       await lab.serve('pod-2b', family, 7002);
       const load = await lab.load('pod-1a', ip('pod-2b'), 7002, { fresh: 2, kept: 2 });
-      while ((await load.peek()).requests < 200);
+      await load.more(200);
       expect(await load.peek()).toMatchObject({ failures: 0 });
       await lab.stopServing();
-      while ((await load.peek()).failures < 20);
+      await load.more(40);
       const report = await load.stop();
       expect(report.firstFailures).toHaveLength(10);
       expect(Object.keys(report.answers)).toEqual(['pod-2b']);
     });
+  });
+
+  it('forges a segment, which arrives unless somebody drops what conntrack finds invalid', async () => {
+    await lab.serve('pod-2a', 'IPv4', 8080);
+    const forged = async () => {
+      await using flow = await lab.open('pod-1a', '10.96.0.10', 80);
+      const outcome = await flow.ask();
+      if (outcome.t !== 'answered') throw new Error(outcome.t);
+      return lab.forgedArrives('pod-2a', 8080, 'pod-1a', outcome.seenAs.port, 200);
+    };
+    translate('IPv4', '10.96.0.10', '10.244.2.10');
+    expect(await forged()).toBe(true);
+    drop('node-1', 'ct state invalid drop');
+    expect(await forged()).toBe(false);
+    nft('node-1', 'flush ruleset');
   });
 
   it('sends the outside through the node of choice', async () => {

@@ -1,5 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { SegmentWatch, sendForged } from './forged.ts';
+import { dumpRules, wipeRules } from './kernel.ts';
 import { Load } from './load.ts';
 import type { Outcome } from './outcome.ts';
 import { ping } from './ping.ts';
@@ -17,6 +19,7 @@ writeFileSync(join(setting.cgroup, 'cgroup.procs'), `${process.pid}`);
 
 const servers = new Map<string, () => void | Promise<void>>();
 const flows = new Map<string, TcpConnection | UdpFlow>();
+const watches = new Map<string, SegmentWatch>();
 const loads = new Map<string, Load>();
 
 const verbs: Verbs = {
@@ -100,9 +103,31 @@ const verbs: Verbs = {
     return load.stop();
   },
 
+  async moreLoad(name, requests) {
+    const load = named(loads, name);
+    await load.reached(load.report().requests + requests);
+  },
+
   async peekLoad(name) {
     return named(loads, name).report();
   },
+
+  async sendForged(at, from, to) {
+    sendForged(netnsOf(at), from, to);
+  },
+
+  async watchSegments(name, at, from) {
+    watches.set(name, new SegmentWatch(netnsOf(at), from));
+  },
+
+  async sawSegments(name, timeoutMs) {
+    const watch = named(watches, name);
+    watches.delete(name);
+    return watch.any(timeoutMs);
+  },
+
+  dumpRules,
+  wipeRules,
 };
 
 function dial({ at, ip, port, transport, timeoutMs, bindPort = 0, bytes = 1, connected = false }: DialRequest) {

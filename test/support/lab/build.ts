@@ -37,6 +37,9 @@ function sysctls(plan: LabPlan, netns: string): [file: string, value: string][] 
     ['ipv6/conf/default/accept_ra', '0'],
     // Ping sockets, which need no raw packets.
     ['ipv4/ping_group_range', '0 2147483647'],
+    // Every refusal is told; a real client meets the limit seldom, a test soon.
+    ['ipv4/icmp_ratelimit', '0'],
+    ['ipv6/icmp/ratelimit', '0'],
   ];
   const forwarding: [string, string][] = [
     ['ipv4/ip_forward', '1'],

@@ -1,7 +1,14 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { AdminServiceClient, type WaitRequest, type WaitResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import {
+  AdminServiceClient,
+  type GetStatusResponse,
+  type ListNodesResponse,
+  NodeStatus_State,
+  type WaitRequest,
+  type WaitResponse,
+} from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Daemon } from './daemon.ts';
 import type { Lab } from './lab.ts';
 import { clusterCidrs, type HostPlan, serviceCidrs } from './plan.ts';
@@ -36,6 +43,7 @@ export class Cluster implements AsyncDisposable {
   readonly admin: AdminServiceClient;
   readonly #nodes: ReadonlyMap<string, Daemon>;
   readonly #relay: AsyncDisposable;
+  #flags: readonly string[];
 
   private constructor(lab: Lab, driver: string, parts: Parts) {
     this.lab = lab;
@@ -44,6 +52,7 @@ export class Cluster implements AsyncDisposable {
     this.controller = parts.controller;
     this.#nodes = parts.nodes;
     this.#relay = parts.relay;
+    this.#flags = parts.flags;
     this.admin = new AdminServiceClient(parts.relay.address, credentials.createInsecure(), {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
@@ -66,13 +75,13 @@ export class Cluster implements AsyncDisposable {
       ...['--state-dir', join(dir, 'controller'), '--insecure', '--insecure-allow-remote'],
     ]);
     const nodes = new Map(
-      lab.nodes.map(({ name }) => [
-        name,
-        new Daemon(lab, name, `${driver}-${name}`, nodeArgs(lab, name, driver, nodeFlags)),
-      ]),
+      lab.nodes.map(({ name }) => {
+        const args = nodeArgs(lab, name, { driver, stateDir: stateDirOf(lab, driver, name), flags: nodeFlags });
+        return [name, new Daemon(lab, name, `${driver}-${name}`, args)];
+      }),
     );
     const relay = await relayTo(lab.place('brain'), brain, grpcPort, adminPort);
-    const cluster = new Cluster(lab, driver, { source, controller, nodes, relay });
+    const cluster = new Cluster(lab, driver, { source, controller, nodes, relay, flags: nodeFlags });
     controller.start();
     for (const node of nodes.values()) node.start();
     return cluster;
@@ -88,25 +97,77 @@ export class Cluster implements AsyncDisposable {
     return [...this.#nodes.keys()];
   }
 
+  /** The Node object as it is at the start. */
+  putNode(name: string): void {
+    this.source.put(nodeManifest(this.lab.hostOf(name)));
+  }
+
   stateDirOf(node: string): string {
-    return stateDir(this.lab, this.driver, node);
+    return stateDirOf(this.lab, this.driver, node);
+  }
+
+  /** A daemon's command line, with another driver. */
+  nodeArgs(node: string, driver: string): readonly string[] {
+    return nodeArgs(this.lab, node, { driver, stateDir: this.stateDirOf(node), flags: this.#flags });
   }
 
   /** Ends the node daemons and starts them with other flags. */
   async restartNodes(flags: readonly string[]): Promise<void> {
+    this.#flags = flags;
     await Promise.all([...this.#nodes.values()].map((node) => node.stop()));
-    for (const [name, node] of this.#nodes) node.start(nodeArgs(this.lab, name, this.driver, flags));
+    for (const [name, node] of this.#nodes) node.start(this.nodeArgs(name, this.driver));
   }
 
-  /** Waits until everything that is in the source now is in the kernel of these nodes. */
+  /** Waits until everything that is in the source now is in the kernel of these nodes, whose daemons are those that run now. */
   async settled({ nodes = this.nodeNames, timeoutMs = 30_000 }: SettleOptions = {}): Promise<WaitResponse> {
+    const until = Date.now() + timeoutMs;
     const inputs = [{ source: sourceName, incarnation: '', revision: this.source.revision() }];
-    const last = await this.wait({ service: '', sequence: 0, selectors: [...nodes], inputs }, timeoutMs);
-    if (last.done) return last;
+    for (;;) {
+      const last = await this.wait({ service: '', sequence: 0, selectors: [...nodes], inputs }, until - Date.now());
+      if (!last.done || Date.now() > until) throw new Error(await this.#describeLate(nodes, last));
+      if (await this.#areBack(nodes)) return last;
+      // A node that was killed a moment ago has what it had. Only the time of its connection tells that it is back.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  async #areBack(names: readonly string[]): Promise<boolean> {
+    const { nodes } = await this.#ask<ListNodesResponse>((...call) => this.admin.listNodes({ selectors: [] }, ...call));
+    return names.every((name) => {
+      const status = nodes.find((node) => node.name === name);
+      const isBack = status !== undefined && status.connectedAtMs >= this.node(name).startedAtMs;
+      return isBack && status.state === NodeStatus_State.CURRENT;
+    });
+  }
+
+  async #describeLate(nodes: readonly string[], last: WaitResponse): Promise<string> {
     const logs = [this.controller, ...nodes.map((name) => this.node(name))].map(
       (daemon) => `--- ${daemon.name}\n${daemon.log()}`,
     );
-    throw new Error(`not settled after ${timeoutMs} ms: ${JSON.stringify(last)}\n${logs.join('\n')}`);
+    return `not settled: ${JSON.stringify(last)}\n${logs.join('\n')}`;
+  }
+
+  status(): Promise<GetStatusResponse> {
+    return this.#ask((...call) => this.admin.getStatus({}, ...call));
+  }
+
+  #ask<Response>(call: Unary<Response>): Promise<Response> {
+    return new Promise((resolve, reject) => {
+      call(new Metadata({ waitForReady: true }), { deadline: Date.now() + 10_000 }, (error, response) =>
+        error ? reject(error) : resolve(response),
+      );
+    });
+  }
+
+  /** Asks until the answer is as wanted: a source's state is told by no event. */
+  async untilStatus(isWanted: (status: GetStatusResponse) => boolean, timeoutMs = 20_000): Promise<GetStatusResponse> {
+    const until = Date.now() + timeoutMs;
+    for (;;) {
+      const answer = await this.status();
+      if (isWanted(answer)) return answer;
+      if (Date.now() > until) throw new Error(`the status is still ${JSON.stringify(answer)}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 
   /** The last report of a Wait; `done` tells whether it ended in time. Waits for a controller that is not there yet, too. */
@@ -129,20 +190,33 @@ export class Cluster implements AsyncDisposable {
   }
 }
 
+type Unary<Response> = (
+  metadata: Metadata,
+  options: { readonly deadline: number },
+  done: (error: ServiceError | null, response: Response) => void,
+) => unknown;
+
 interface Parts {
   readonly source: SourceDir;
   readonly controller: Daemon;
   readonly nodes: ReadonlyMap<string, Daemon>;
+  readonly flags: readonly string[];
   readonly relay: { readonly address: string } & AsyncDisposable;
 }
 
-const stateDir = (lab: Lab, driver: string, node: string): string => join(lab.dir, driver, node);
+const stateDirOf = (lab: Lab, driver: string, node: string): string => join(lab.dir, driver, node);
 
-function nodeArgs(lab: Lab, name: string, driver: string, flags: readonly string[]): string[] {
+interface NodeSetting {
+  readonly driver: string;
+  readonly stateDir: string;
+  readonly flags: readonly string[];
+}
+
+function nodeArgs(lab: Lab, name: string, { driver, stateDir, flags }: NodeSetting): string[] {
   return [
     'node',
     ...['--controller', `${lab.place('brain').addresses.IPv4}:${grpcPort}`, '--insecure', '--insecure-allow-remote'],
-    ...['--node-name', name, '--driver', driver, '--state-dir', stateDir(lab, driver, name)],
+    ...['--node-name', name, '--driver', driver, '--state-dir', stateDir],
     ...['--cluster-cidr', Object.values(clusterCidrs).join(',')],
     ...['--cgroup-path', lab.cgroupOf(name), '--bpf-fs', lab.bpfFsOf(name)],
     ...flags,

@@ -18,6 +18,8 @@ export class Daemon implements AsyncDisposable {
   readonly #lab: Lab;
   readonly #host: string;
   #process: ChildProcess | null = null;
+  /** By this machine's clock, which the whole lab shares. */
+  startedAtMs = 0;
 
   constructor(lab: Lab, host: string, name: string, args: readonly string[]) {
     this.#lab = lab;
@@ -36,6 +38,7 @@ export class Daemon implements AsyncDisposable {
   start(args: readonly string[] = this.#args): void {
     if (this.#process) throw new Error(`${this.name} runs already`);
     this.#args = args;
+    this.startedAtMs = Date.now();
     const log = openSync(this.logFile, 'a');
     // The shell joins the cgroup before anything of ours runs, then becomes the daemon: same process id.
     const command = ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', this.#lab.cgroupOf(this.#host)];

@@ -18,7 +18,16 @@ import { inNetns } from './libc.ts';
 import type { Outcome } from './outcome.ts';
 import type { PingOutcome } from './ping.ts';
 import { type HostPlan, type LabOptions, type LabPlan, type Place, planLab, routesThrough } from './plan.ts';
-import type { DialManyRequest, DialRequest, LoadReport, LoadRequest, ServerSpec, Tally, Verbs } from './verbs.ts';
+import type {
+  DialManyRequest,
+  DialRequest,
+  KernelAccess,
+  LoadReport,
+  LoadRequest,
+  ServerSpec,
+  Tally,
+  Verbs,
+} from './verbs.ts';
 
 /** Long enough for two retransmissions of a SYN on a busy machine; what is expected to answer waits at most so long. */
 const answerTimeoutMs = 8_000;
@@ -168,7 +177,38 @@ export class Lab implements AsyncDisposable {
     const name = `load-${++this.#flows}`;
     const { transport = 'TCP', timeoutMs = answerTimeoutMs, fresh = 4, kept = 4, ...rest } = options;
     await agent.startLoad(name, { ...rest, at, ip, port, transport, timeoutMs, fresh, kept });
-    return { peek: () => agent.peekLoad(name), stop: () => agent.stopLoad(name) };
+    return {
+      more: (requests) => agent.moreLoad(name, requests),
+      peek: () => agent.peekLoad(name),
+      stop: () => agent.stopLoad(name),
+    };
+  }
+
+  /**
+   * Does a segment outside the window of a translated connection arrive, untranslated, when the server's end `from` sends it
+   * to the client's end `to`?
+   */
+  async forgedArrives(from: string, fromPort: number, to: string, toPort: number, timeoutMs: number): Promise<boolean> {
+    const [sender, receiver] = [this.place(from), this.place(to)].map(({ addresses }) => addresses.IPv4);
+    if (sender === undefined || receiver === undefined) throw new RangeError('both places need addresses');
+    const watch = `watch-${++this.#flows}`;
+    await this.#agentOf(to).watchSegments(watch, to, sender);
+    await this.#agentOf(from).sendForged(from, { ip: sender, port: fromPort }, { ip: receiver, port: toPort });
+    return this.#agentOf(to).sawSegments(watch, timeoutMs);
+  }
+
+  /** What the driver reads back from the node's kernel, as text. */
+  dumpRules(node: string, driver: string): Promise<string> {
+    return this.#agentOf(node).dumpRules(this.#kernelAccess(node, driver));
+  }
+
+  /** Removes everything of the driver from the node's kernel, as `octoplane node --cleanup` does. */
+  wipeRules(node: string, driver: string): Promise<void> {
+    return this.#agentOf(node).wipeRules(this.#kernelAccess(node, driver));
+  }
+
+  #kernelAccess(node: string, driver: string): KernelAccess {
+    return { driver, cgroupPath: this.cgroupOf(node), bpfFsPath: this.bpfFsOf(node), stateDir: this.dir };
   }
 
   #agentOf(place: string): Verbs {
@@ -183,6 +223,8 @@ export interface Flow extends AsyncDisposable {
 }
 
 export interface RunningLoad {
+  /** Waits until so many more requests have ended: the load has lived through what happened before. */
+  more(requests: number): Promise<void>;
   peek(): Promise<LoadReport>;
   stop(): Promise<LoadReport>;
 }

@@ -54,7 +54,7 @@ function checked(call: string, result: number): number {
 }
 
 export const socketTypes = { stream: 1, datagram: 2, raw: 3 } as const;
-export const ipProtocols = { any: 0, icmp: 1, icmp6: 58, sctp: 132 } as const;
+export const ipProtocols = { any: 0, icmp: 1, tcp: 6, icmp6: 58, sctp: 132 } as const;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;

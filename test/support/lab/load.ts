@@ -11,6 +11,7 @@ export class Load {
   readonly #workers: Promise<void>[] = [];
   readonly #answers: Record<string, number> = {};
   readonly #firstFailures: string[] = [];
+  readonly #milestones: { readonly requests: number; resolve(): void }[] = [];
   #connections = 0;
   #requests = 0;
   #failures = 0;
@@ -34,6 +35,12 @@ export class Load {
       firstFailures: this.#firstFailures,
       answers: this.#answers,
     };
+  }
+
+  /** Resolves once so many requests have ended, well or not. */
+  reached(requests: number): Promise<void> {
+    if (this.#requests >= requests) return Promise.resolve();
+    return new Promise((resolve) => this.#milestones.push({ requests, resolve }));
   }
 
   /** Lets requests in flight end. */
@@ -84,6 +91,7 @@ export class Load {
 
   async #count(outcome: Outcome, on: string): Promise<void> {
     this.#requests++;
+    for (const milestone of this.#milestones) if (milestone.requests === this.#requests) milestone.resolve();
     if (outcome.t === 'answered') {
       this.#answers[outcome.by] = (this.#answers[outcome.by] ?? 0) + 1;
       return;

@@ -5,7 +5,7 @@ export type Outcome =
   | { readonly t: 'answered'; readonly by: string /** The client, as the server saw it. */; readonly seenAs: Peer }
   /** At once, by a reset or by ICMP port unreachable. */
   | { readonly t: 'refused' }
-  /** At once, by another ICMP error, or by this host's own rules (EPERM). */
+  /** At once, by another ICMP error. */
   | { readonly t: 'unreachable'; readonly code: string }
   /** A connection that had been established ended without an answer. */
   | { readonly t: 'reset' }
@@ -44,12 +44,17 @@ export function outcomeOf(error: unknown): Outcome {
     case 'ENOPROTOOPT':
     case 'EPROTO':
     case 'EACCES':
-    case 'EPERM':
       return { t: 'unreachable', code };
     default:
       throw error;
   }
 }
+
+/**
+ * A datagram that this host's own rules threw away: the sender is told, whether they reject (then an ICMP error is on its way) or
+ * drop. A client that goes on waiting learns which.
+ */
+export const isOwnRule = (error: unknown): boolean => (error as { code?: unknown } | null)?.code === 'EPERM';
 
 /** For messages: "answered by pod-1a, which saw 10.244.1.11", "refused". */
 export function describeOutcome(outcome: Outcome): string {

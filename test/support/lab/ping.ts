@@ -1,7 +1,7 @@
 import { isIPv4 } from 'node:net';
 import type { Ip } from '@octoplane/model/address.ts';
 import { ipProtocols } from './libc.ts';
-import { type Outcome, outcomeOf } from './outcome.ts';
+import { isOwnRule, type Outcome, outcomeOf } from './outcome.ts';
 import { datagramSocket } from './udp.ts';
 
 /** How a ping of an address ended. */
@@ -35,7 +35,7 @@ export async function ping(netns: string, ip: Ip, timeoutMs: number): Promise<Pi
     // Echo request; the kernel fills in identifier and checksum. The port is not used but must be one for Node.
     const echo = Buffer.from([version4 ? 8 : 128, 0, 0, 0, 0, 0, 0, 1, ...Buffer.from('octoplane')]);
     socket.send(echo, 1, ip, (error) => {
-      if (error) failed(error);
+      if (error && !isOwnRule(error)) failed(error);
     });
   });
   await new Promise<void>((resolve) => socket.close(resolve));

@@ -48,6 +48,12 @@ export interface LabOptions {
   readonly families?: readonly Family[];
 }
 
+/** A further address of node N, on an interface that leads nowhere: reached from the node itself and from its pods. */
+export const secondAddress = (n: number): Readonly<Record<Family, Ip>> => ({
+  IPv4: `172.19.0.${n}`,
+  IPv6: `fd00:19::${n}`,
+});
+
 /** On the outside host: where traffic ends that a node must not take for itself (P7, ipMode Proxy). */
 export const balancer: Readonly<Record<Family, Ip>> = { IPv4: '203.0.113.200', IPv6: '2001:db8:113::200' };
 
@@ -128,12 +134,18 @@ export function addressBatches(plan: LabPlan): Map<string, string> {
   for (const host of plan.hosts) {
     const [self, ...pods] = host.places;
     const lines = ['link set lo up', 'link set eth0 up'];
+    if (host.kind === 'node') lines.push('link add second type bridge', 'link set second up');
     batches.set(self.netns, lines);
     for (const family of plan.families) {
       lines.push(`addr add ${self.addresses[family]}/${family === 'IPv4' ? 24 : 64} dev eth0${nodad(family)}`);
       lines.push(...neighbours(plan, host, family), ...podRoutes(plan, host, family));
       if (host.kind === 'outside') lines.push(`addr add ${balancer[family]} dev lo`, ...routesThrough(plan, family, 1));
-      if (host.kind === 'node') lines.push(`route add default via ${outside.addresses[family]}`);
+      const n = nodeNumber(host);
+      if (n !== null)
+        lines.push(
+          `addr add ${secondAddress(n)[family]} dev second${nodad(family)}`,
+          `route add default via ${outside.addresses[family]}`,
+        );
     }
     for (const [i, pod] of pods.entries()) {
       lines.push(`link set ${pod.name} up`);

@@ -13,7 +13,7 @@ import {
   setSocketOption,
   socketTypes,
 } from './libc.ts';
-import { formatAnswer, type Outcome, outcomeOf, parseAnswer } from './outcome.ts';
+import { formatAnswer, isOwnRule, type Outcome, outcomeOf, parseAnswer } from './outcome.ts';
 import { Readiness } from './readiness.ts';
 import { chunkTypes, decodeSctp, encodeSctp, type SctpChunk, type SctpPacket } from './sctp-packet.ts';
 import type { DialTarget } from './tcp.ts';
@@ -82,8 +82,13 @@ export async function dialSctp(netns: string, to: DialTarget): Promise<Outcome> 
   }
   const sourcePort = to.bindPort > 0 ? to.bindPort : randomInt(32_768, 61_000);
   const tag = randomInt(1, 2 ** 32);
-  const say = (verificationTag: number, chunk: SctpChunk) =>
-    sendTo(fd, encodeSctp({ sourcePort, destinationPort: to.port, verificationTag, chunk }), null);
+  const say = (verificationTag: number, chunk: SctpChunk) => {
+    try {
+      sendTo(fd, encodeSctp({ sourcePort, destinationPort: to.port, verificationTag, chunk }), null);
+    } catch (error) {
+      if (!isOwnRule(error)) throw error;
+    }
+  };
   return new Promise((resolve, reject) => {
     let answer: Outcome | null = null;
     const timers: NodeJS.Timeout[] = [];

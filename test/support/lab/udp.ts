@@ -2,7 +2,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { isIPv4 } from 'node:net';
 import type { Ip } from '@octoplane/model/address.ts';
 import { bindSocket, closeOnFailure, ipProtocols, openSocket, setSocketOption, socketTypes } from './libc.ts';
-import { formatAnswer, type Outcome, outcomeOf, parseAnswer } from './outcome.ts';
+import { formatAnswer, isOwnRule, type Outcome, outcomeOf, parseAnswer } from './outcome.ts';
 import type { DialTarget } from './tcp.ts';
 
 /** Answers every datagram with its name and the client's address. */
@@ -61,7 +61,7 @@ export class UdpFlow {
         resolve(outcome);
       };
       const sent = (error: Error | null) => {
-        if (error) this.#settle(outcomeOf(error));
+        if (error && !isOwnRule(error)) this.#settle(outcomeOf(error));
       };
       const data = Buffer.alloc(bytes, '.');
       if (this.#connected) this.#socket.send(data, sent);

@@ -1,5 +1,5 @@
 import type { Ip } from '@octoplane/model/address.ts';
-import type { Outcome, Transport } from './outcome.ts';
+import type { Outcome, Peer, Transport } from './outcome.ts';
 import type { PingOutcome } from './ping.ts';
 
 /** What a test may ask of the agent of a host. Messages between the test and the agent are calls of these verbs. */
@@ -20,8 +20,27 @@ export interface Verbs {
   /** Connections and requests without pause, until `stopLoad`. */
   startLoad(name: string, request: LoadRequest): Promise<void>;
   stopLoad(name: string): Promise<LoadReport>;
+  /** Returns once so many more requests have ended. */
+  moreLoad(name: string, requests: number): Promise<void>;
   /** Figures so far, without stopping. */
   peekLoad(name: string): Promise<LoadReport>;
+  /** Sends TCP segments that belong to no window of the connection between the two. */
+  sendForged(at: string, from: Peer, to: Peer): Promise<void>;
+  /** Counts TCP segments from this address that arrive at a place, until `sawSegments`. */
+  watchSegments(watch: string, at: string, from: Ip): Promise<void>;
+  sawSegments(watch: string, timeoutMs: number): Promise<boolean>;
+  /** What a driver reads back from this host's kernel, as text: an entry to a line, sorted. */
+  dumpRules(driver: KernelAccess): Promise<string>;
+  /** Removes everything of a driver from this host's kernel. */
+  wipeRules(driver: KernelAccess): Promise<void>;
+}
+
+/** Enough for a driver to find its own in the kernel. */
+export interface KernelAccess {
+  readonly driver: string;
+  readonly cgroupPath: string;
+  readonly bpfFsPath: string;
+  readonly stateDir: string;
 }
 
 export interface ServerSpec {
