@@ -1,0 +1,102 @@
+import { spawnSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import type { Family } from '@octoplane/model/keys.ts';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Cluster } from '../support/lab/cluster.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { allScenarios, flagsOf } from '../support/scenarios/all.ts';
+import { describeEachDriver } from '../support/scenarios/each-driver.ts';
+import { compareGolden, goldenFile, kernelTexts } from '../support/scenarios/kernel-text.ts';
+import { neighbourText, putNeighbour } from '../support/scenarios/neighbour.ts';
+import type { Result } from '../support/scenarios/parity.ts';
+import { Player } from '../support/scenarios/player.ts';
+import { writeResults } from '../support/scenarios/results.ts';
+import type { Scenario } from '../support/scenarios/scenario.ts';
+
+/**
+ * Every scenario of test/scenarios, on every driver that this machine can run, in both families: one lab and one set of real
+ * daemons for each driver, kept from scenario to scenario. OCTOPLANE_TEST_DRIVERS=nftables,ebpf names drivers;
+ * UPDATE_GOLDEN=1 rewrites golden files.
+ *
+ * After each story: the state that deltas led to is the state that a node gets which has nothing (its daemon killed, its kernel
+ * and its journal wiped), and the rules of a neighbour are as they were.
+ */
+const scenarios = allScenarios();
+
+await describeEachDriver((driver) => {
+  let lab: Lab;
+  let cluster: Cluster;
+  let neighbour: string;
+  let flags = '';
+  const results: Result[] = [];
+  beforeAll(async () => {
+    lab = await Lab.create();
+    for (const { name } of lab.nodes) putNeighbour(lab, name);
+    neighbour = neighbourText(lab, 'node-1');
+    cluster = await Cluster.start(lab, { driver });
+    await cluster.settled();
+  });
+  afterAll(async () => {
+    writeResults(driver, results);
+    await cluster?.[Symbol.asyncDispose]();
+    await lab?.[Symbol.asyncDispose]();
+  });
+
+  for (const scenario of scenarios) {
+    for (const families of familiesOf(scenario)) {
+      const title = `${driver} ${families.join(' and ')} ${scenario.name}`;
+      const reason = scenario.exceptions[driver];
+      it(title, async (context) => {
+        const result = { driver, families: families.join(' and '), scenario: scenario.name, covers: scenario.covers };
+        if (reason !== undefined) {
+          results.push({ ...result, outcome: 'not done', reason });
+          return context.skip(`${driver} does not: ${reason}`);
+        }
+        const at = results.push({ ...result, outcome: 'failed', reason: '' }) - 1;
+        await startWith(flagsOf(scenario), scenario.nodeFlags ?? []);
+        const player = new Player(scenario, { lab, cluster, families, golden: async (of) => golden(of, families) });
+        try {
+          await player.tell();
+          if (families[0] === 'IPv4') await sameFromNothing();
+          expect(neighbourText(lab, 'node-1')).toBe(neighbour);
+          results[at] = { ...result, outcome: 'passed', reason: '' };
+        } finally {
+          await player.cleanUp();
+          forgetFlows();
+        }
+      });
+    }
+  }
+
+  async function startWith(wanted: string, nodeFlags: readonly string[]): Promise<void> {
+    if (wanted === flags) return;
+    await cluster.restartNodes(nodeFlags);
+    flags = wanted;
+  }
+
+  function golden(scenario: Scenario, families: readonly Family[]): string[] {
+    const text = kernelTexts.get(driver);
+    if (!text) return [];
+    return compareGolden(goldenFile(scenario.dir, driver, families.join('-'), text), text.read(lab, 'node-1'));
+  }
+
+  async function sameFromNothing(): Promise<void> {
+    const byDeltas = await lab.dumpRules('node-1', driver);
+    await cluster.node('node-1').stop('SIGKILL');
+    await lab.wipeRules('node-1', driver);
+    expect(await lab.dumpRules('node-1', driver), 'after a clean-up').toBe('');
+    rmSync(cluster.stateDirOf('node-1'), { recursive: true, force: true });
+    cluster.node('node-1').start();
+    await cluster.settled();
+    expect(await lab.dumpRules('node-1', driver), 'from nothing, against by deltas').toBe(byDeltas);
+  }
+
+  /** Scenarios use the same addresses one after the other; what conntrack remembers of one must not answer for the next. */
+  function forgetFlows(): void {
+    for (const { name } of lab.nodes) lab.within(name, () => spawnSync('conntrack', ['-F']));
+  }
+});
+
+function familiesOf(scenario: Scenario): readonly (readonly [Family, ...Family[]])[] {
+  return scenario.families === 'both' ? [['IPv4', 'IPv6']] : [['IPv4'], ['IPv6']];
+}

@@ -1,0 +1,43 @@
+import { spawnSync } from 'node:child_process';
+import type { Lab } from '../lab/lab.ts';
+
+/**
+ * Another program's rules on the same node: a table, a chain, a set. A proxy that touches them is caught by comparing what
+ * is there with what was put there.
+ */
+const table = `table ip neighbour {
+  set allowed { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 }; }
+  map ports { type inet_service : inet_service; elements = { 8000 : 9000 }; }
+  chain forward { type filter hook forward priority 10; policy accept; ip saddr @allowed accept; }
+}`;
+
+const commands: readonly (readonly [command: string, args: readonly string[], input?: string])[] = [
+  ['nft', ['-f', '-'], table],
+  ['iptables', ['-w', '-t', 'filter', '-N', 'NEIGHBOUR']],
+  ['iptables', ['-w', '-t', 'filter', '-A', 'NEIGHBOUR', '-s', '192.0.2.3', '-j', 'ACCEPT']],
+  ['ipset', ['create', 'neighbour', 'hash:ip']],
+  ['ipset', ['add', 'neighbour', '192.0.2.4']],
+];
+
+export function putNeighbour(lab: Lab, node: string): void {
+  lab.within(node, () => {
+    for (const [command, args, input] of commands) mustRun(command, args, input);
+  });
+}
+
+/** All of it, as text. */
+export const neighbourText = (lab: Lab, node: string): string =>
+  lab.within(node, () =>
+    [
+      mustRun('nft', ['-s', 'list', 'table', 'ip', 'neighbour']),
+      mustRun('iptables', ['-w', '-t', 'filter', '-S', 'NEIGHBOUR']),
+      mustRun('ipset', ['save', 'neighbour']),
+    ].join('\n'),
+  );
+
+function mustRun(command: string, args: readonly string[], input = ''): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { input, encoding: 'utf8' });
+  if (error) throw new Error(`${command} is needed: install Debian's package of that name`, { cause: error });
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
