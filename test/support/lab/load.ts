@@ -4,6 +4,12 @@ import { dialTcp, TcpConnection } from './tcp.ts';
 import { dialUdp, UdpFlow } from './udp.ts';
 import type { LoadReport, LoadRequest } from './verbs.ts';
 
+/**
+ * A UDP client asks again after this, as resolvers do: the flows of an endpoint that is removed are ended (kube-proxy does so,
+ * too), and an answer that is under way at that moment is lost.
+ */
+const resendMs = 500;
+
 /** A client that never pauses: one request after the other on every worker, until it is stopped. */
 export class Load {
   readonly #netns: string;
@@ -56,7 +62,7 @@ export class Load {
     while (!this.#stopping) {
       this.#connections++;
       const dialled =
-        transport === 'TCP' ? dialTcp(this.#netns, target) : dialUdp(this.#netns, { ...target, connected });
+        transport === 'TCP' ? dialTcp(this.#netns, target) : dialUdp(this.#netns, { ...target, connected, resendMs });
       await this.#count(await dialled, 'a new connection');
     }
   }
@@ -74,7 +80,7 @@ export class Load {
       }
       let healthy = true;
       while (healthy && !this.#stopping) {
-        const outcome = await flow.ask(this.#request.timeoutMs, this.#request.bytes ?? 1);
+        const outcome = await flow.ask(this.#request.timeoutMs, this.#request.bytes ?? 1, resendMs);
         await this.#count(outcome, 'a kept connection');
         healthy = outcome.t === 'answered';
       }

@@ -48,7 +48,8 @@ export class UdpFlow {
       : null;
   }
 
-  async ask(timeoutMs: number, bytes = 1): Promise<Outcome> {
+  /** `resendMs`: asks again and again after so long, as resolvers do; 0: asks once. */
+  async ask(timeoutMs: number, bytes = 1, resendMs = 0): Promise<Outcome> {
     try {
       await this.#connected;
     } catch (error) {
@@ -56,16 +57,21 @@ export class UdpFlow {
     }
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.#settle({ t: 'timedOut' }), timeoutMs);
+      const resend = resendMs > 0 ? setInterval(() => send(), resendMs) : undefined;
       this.#waiting = (outcome) => {
         clearTimeout(timer);
+        clearInterval(resend);
         resolve(outcome);
       };
       const sent = (error: Error | null) => {
         if (error && !isOwnRule(error)) this.#settle(outcomeOf(error));
       };
       const data = Buffer.alloc(bytes, '.');
-      if (this.#connected) this.#socket.send(data, sent);
-      else this.#socket.send(data, this.#to.port, this.#to.ip, sent);
+      const send = () => {
+        if (this.#connected) this.#socket.send(data, sent);
+        else this.#socket.send(data, this.#to.port, this.#to.ip, sent);
+      };
+      send();
     });
   }
 
@@ -80,9 +86,12 @@ export class UdpFlow {
   }
 }
 
-export async function dialUdp(netns: string, to: DialTarget & { readonly connected: boolean }): Promise<Outcome> {
+export async function dialUdp(
+  netns: string,
+  to: DialTarget & { readonly connected: boolean; readonly resendMs?: number },
+): Promise<Outcome> {
   const flow = new UdpFlow(netns, { ...to, allErrors: true });
-  const outcome = await flow.ask(to.timeoutMs, to.bytes);
+  const outcome = await flow.ask(to.timeoutMs, to.bytes, to.resendMs);
   await flow.close();
   return outcome;
 }

@@ -10,22 +10,28 @@ export interface TestedDriver {
 
 /** Those of OCTOPLANE_TEST_DRIVERS, or every driver that is part of the build. One that was asked for must be able to run. */
 export async function driversToTest(): Promise<readonly TestedDriver[]> {
+  const all = await allDrivers();
   const asked = process.env['OCTOPLANE_TEST_DRIVERS']?.split(',').map((name) => name.trim());
-  const tested: TestedDriver[] = [];
+  if (!asked) return all;
+  return asked.map((name) => {
+    const driver = all.find((each) => each.name === name);
+    if (!driver) throw new Error(`OCTOPLANE_TEST_DRIVERS names ${name}, which is not part of this build`);
+    if (driver.lacks !== null)
+      throw new Error(`OCTOPLANE_TEST_DRIVERS names ${name}, which cannot run here: ${driver.lacks}`);
+    return driver;
+  });
+}
+
+/** Every driver that is part of the build. */
+export async function allDrivers(): Promise<readonly TestedDriver[]> {
+  const drivers: TestedDriver[] = [];
   for (const name of driverNames) {
-    if (asked && !asked.includes(name)) continue;
     const module = await driverRegistry.get(name)?.();
-    if (!module) {
-      if (asked) throw new Error(`OCTOPLANE_TEST_DRIVERS names ${name}, which is not part of this build`);
-      continue;
-    }
+    if (!module) continue;
     const probe = await module.probe(probeOptions);
-    const lacks = probe.t === 'able' ? null : probe.lacks.join('; ');
-    if (asked && lacks !== null)
-      throw new Error(`OCTOPLANE_TEST_DRIVERS names ${name}, which cannot run here: ${lacks}`);
-    tested.push({ name, lacks });
+    drivers.push({ name, lacks: probe.t === 'able' ? null : probe.lacks.join('; ') });
   }
-  return tested;
+  return drivers;
 }
 
 /** What a driver sees in the lab; only the directories differ from node to node. */
