@@ -7,20 +7,12 @@ import type { ClusterState } from '../state/cluster-state.ts';
 import type { Batch, ClassId, InputRevision, Views } from './batch.ts';
 import { BatchBuilder } from './batch-builder.ts';
 import { ClassView, classIdOf, zoneOfClass } from './class-view.ts';
+import { NodeIndex } from './node-index.ts';
 import { NodeView } from './node-view.ts';
 import { type LocalCandidates, localCandidates, overlayEntry } from './overlay.ts';
-import { dependsOnZone, overlayNodes, type PreparedPort, prepare } from './prepare.ts';
+import { dependsOnZone, type PreparedPort, prepare } from './prepare.ts';
 import { anywhereIn, onNode, resolvePort, sharing } from './resolve.ts';
-
-/** What is remembered of a Service between two computations. */
-interface ServiceRecord {
-  readonly keys: readonly ServicePortKey[];
-  /** Nodes whose view may differ from their class's, known or not. */
-  readonly nodes: ReadonlySet<NodeName>;
-  readonly zonal: boolean;
-}
-
-const noRecord: ServiceRecord = { keys: [], nodes: new Set(), zonal: false };
+import { noRecord, recordOf, type ServiceRecord } from './service-record.ts';
 
 /**
  * From the cluster state to the view of every node.
@@ -40,8 +32,7 @@ export class Compute implements Views {
   readonly #nodes = new Map<NodeName, NodeView>();
   /** Zones that daemons gave in their Hello. */
   readonly #registered = new Map<NodeName, string | null>();
-  /** Services that name a node in their records. */
-  readonly #servicesOn = new Map<NodeName, Set<ServiceName>>();
+  readonly #index = new NodeIndex();
   #inSync = false;
 
   constructor(state: ClusterState) {
@@ -215,7 +206,7 @@ export class Compute implements Views {
     const after = recordOf(ports);
     if (after === null) this.#records.delete(name);
     else this.#records.set(name, after);
-    this.#index(name, before.nodes, after?.nodes ?? noRecord.nodes);
+    this.#index.replace(name, before.nodes, after?.nodes ?? noRecord.nodes);
     const nodes = before.nodes.union(after?.nodes ?? noRecord.nodes);
     for (const key of new Set([...before.keys, ...ports.keys()])) {
       const port = ports.get(key) ?? null;
@@ -271,25 +262,10 @@ export class Compute implements Views {
 
   /** Fills in a view that began anew with the Services that were not computed in this round. */
   #computeNode(node: NodeName, computed: ReadonlySet<ServiceName>): void {
-    for (const name of this.#servicesOn.get(node) ?? []) {
+    for (const name of this.#index.servicesOf(node)) {
       if (computed.has(name)) continue;
       for (const port of this.#prepare(name))
         this.#computeOverlay(node, port.key, port, localCandidates(port), noChanges, null);
-    }
-  }
-
-  #index(name: ServiceName, before: ReadonlySet<NodeName>, after: ReadonlySet<NodeName>): void {
-    for (const node of before) {
-      if (after.has(node)) continue;
-      const services = this.#servicesOn.get(node);
-      services?.delete(name);
-      if (services?.size === 0) this.#servicesOn.delete(node);
-    }
-    for (const node of after) {
-      if (before.has(node)) continue;
-      const services = this.#servicesOn.get(node);
-      if (services) services.add(name);
-      else this.#servicesOn.set(node, new Set([name]));
     }
   }
 }
@@ -297,15 +273,3 @@ export class Compute implements Views {
 const noEntries: ReadonlyMap<ServicePortKey, Entry | null> = new Map();
 const noLocals: LocalCandidates = new Map();
 const noChanges: ReadonlyMap<ClassId, EntryChange> = new Map();
-
-function recordOf(ports: ReadonlyMap<ServicePortKey, PreparedPort>): ServiceRecord | null {
-  if (ports.size === 0) return null;
-  let nodes: ReadonlySet<NodeName> = noRecord.nodes;
-  let zonal = false;
-  for (const port of ports.values()) {
-    const own = overlayNodes(port);
-    if (own.size > 0) nodes = nodes.size === 0 ? own : nodes.union(own);
-    zonal ||= dependsOnZone(port);
-  }
-  return { keys: [...ports.keys()], nodes, zonal };
-}

@@ -1,12 +1,15 @@
 import type { NodeName, ServiceName } from '@octoplane/model/keys.ts';
 import type { EndpointSlice, Node, ObjectMeta, Service } from '@octoplane/model/objects.ts';
-import { formatId, idOf, metaOf } from '@octoplane/model/project.ts';
 import { type Allocations, type Allocator, needsAllocation } from '../allocate/allocator.ts';
 import type { Cause, InputRevision } from '../compute/batch.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { Admission } from './admission.ts';
 import { claimsOf } from './claims.ts';
+import { Refusals, type RejectedObject } from './refusals.ts';
 import { type SourceCondition, SourceTable, type Touched } from './source-table.ts';
+import { takeEvent } from './take-event.ts';
+
+export type { RejectedObject } from './refusals.ts';
 
 export interface ClusterStateOptions {
   /** Names of all sources, in the order of precedence: where two have an object of the same name, the first one's counts. */
@@ -31,14 +34,6 @@ export interface SourceReport {
   readonly objects: number;
 }
 
-export interface RejectedObject {
-  readonly source: string;
-  readonly object: string;
-  readonly location: string;
-  readonly reason: string;
-  readonly sinceMs: number;
-}
-
 /**
  * All sources merged into one picture.
  *
@@ -61,8 +56,7 @@ export class ClusterState {
   readonly #unserved = new Map<ServiceName, string>();
   readonly #nodes = new Map<NodeName, Node>();
   readonly #owners = new Map<ServiceName, SourceTable>();
-  /** Refused in the merged picture, by what and where. */
-  readonly #refused = new Map<string, RejectedObject>();
+  readonly #refusals = new Refusals();
   #leaving: ReadonlySet<NodeName> = new Set();
   #inSync = false;
 
@@ -125,7 +119,7 @@ export class ClusterState {
         sinceMs,
       })),
     );
-    return [...bySources, ...this.#refused.values()];
+    return [...bySources, ...this.#refusals.all()];
   }
 
   /**
@@ -229,9 +223,9 @@ export class ClusterState {
     for (const table of this.#sources) {
       const object = find(table);
       const place = `${what} of ${table.name}`;
-      if (object === undefined || chosen === null) this.#refused.delete(place);
+      if (object === undefined || chosen === null) this.#refusals.clear(place);
       else
-        this.#refuse(place, nowUs, {
+        this.#refusals.set(place, nowUs, {
           source: table.name,
           object: what,
           location: object.meta.revision,
@@ -269,50 +263,13 @@ export class ClusterState {
         : this.#unserved.get(name);
     const place = `Service ${name}`;
     const owner = this.#owners.get(name);
-    if (reason === undefined || !owner) this.#refused.delete(place);
+    if (reason === undefined || !owner) this.#refusals.clear(place);
     else
-      this.#refuse(place, nowUs, {
+      this.#refusals.set(place, nowUs, {
         source: owner.name,
         object: place,
         location: owner.services.get(name)?.meta.revision ?? '',
         reason,
       });
-  }
-
-  #refuse(place: string, nowUs: number, refused: Omit<RejectedObject, 'sinceMs'>): void {
-    const before = this.#refused.get(place);
-    const sinceMs = before?.reason === refused.reason ? before.sinceMs : Math.floor(nowUs / 1000);
-    this.#refused.set(place, { ...refused, sinceMs });
-  }
-}
-
-function takeEvent(source: SourceTable, event: SourceEvent, touched: Touched, causes: Cause[]): void {
-  switch (event.t) {
-    case 'upserted': {
-      const { revision, changedAtUs, traceparent } = metaOf(event.object);
-      source.put(event.object, touched);
-      causes.push({
-        source: source.name,
-        object: formatId(idOf(event.object)),
-        revision,
-        changedAtUs: changedAtUs ?? event.observedAtUs,
-        observedAtUs: event.observedAtUs,
-        traceparent,
-      });
-      return;
-    }
-    case 'removed':
-      source.remove(event.id, touched);
-      causes.push({
-        source: source.name,
-        object: formatId(event.id),
-        revision: event.revision,
-        changedAtUs: event.changedAtUs ?? event.observedAtUs,
-        observedAtUs: event.observedAtUs,
-        traceparent: null,
-      });
-      return;
-    default:
-      source.note(event);
   }
 }

@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import type { ObjectId } from '@octoplane/model/project.ts';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../../clock.ts';
-import { defaultHoldMs, isSuspiciousLoss, type LossGuardOptions } from '../loss-guard.ts';
-import { type Source, SourceError, type SourceEvent } from '../source.ts';
+import type { LossGuardOptions } from '../loss-guard.ts';
+import { LossHold } from '../loss-hold.ts';
+import type { Source, SourceEvent } from '../source.ts';
 import { Wake } from '../wake.ts';
+import { exists, forEach, requireDirectory } from './directory.ts';
 import { DirectoryState } from './directory-state.ts';
 import { DirectoryWatch, errnoOf, filePath, isMissing } from './directory-watch.ts';
 import { readManifestFile } from './manifest-file.ts';
@@ -55,7 +57,7 @@ export class FileSource implements Source {
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #settleMs: number;
-  readonly #lossGuard: LossGuardOptions;
+  readonly #hold: LossHold;
   readonly #state = new DirectoryState();
   readonly #stamps = new Map<string, FileStamp>();
   readonly #wake = new Wake();
@@ -73,11 +75,7 @@ export class FileSource implements Source {
   readonly #vanished = new Set<string>();
   /** Why nothing can be read, or null. */
   #absent: string | null = null;
-  /** Why something is held back, or null. */
-  #held: string | null = null;
   #told: string | null = null;
-  #hold: { readonly cancel: () => void } | null = null;
-  #holdOver = false;
   #incarnation = '';
   #vouched = 0;
   #synced = false;
@@ -89,7 +87,7 @@ export class FileSource implements Source {
     this.#logger = options.logger.child({ source: options.name });
     this.#clock = options.clock ?? systemClock;
     this.#settleMs = options.settleMs ?? 20;
-    this.#lossGuard = options.lossGuard ?? {};
+    this.#hold = new LossHold(options.lossGuard ?? {}, this.#clock, () => this.#wake.ring());
   }
 
   async run(emit: (events: readonly SourceEvent[]) => void, signal: AbortSignal): Promise<void> {
@@ -116,7 +114,7 @@ export class FileSource implements Source {
       watch.close();
       for (const { cancel } of this.#settling.values()) cancel();
       this.#claimLater?.();
-      this.#hold?.cancel();
+      this.#hold.close();
     }
   }
 
@@ -149,7 +147,10 @@ export class FileSource implements Source {
     await forEach(names, concurrency, (name) => this.#readFile(name));
     await this.#noteDirectory();
     this.#vouch(barrierUs);
-    const diff = this.#state.take(this.#mustHold());
+    const held = this.#hold.reason;
+    const diff = this.#state.take(this.#hold.judge(this.#state.told, this.#state.missing()));
+    if (held !== null && this.#hold.reason === null && diff.removed.length > 0)
+      this.#logger.warn(`${diff.removed.length} objects stayed away and are removed`);
     const observedAtUs = this.#clock.nowUs();
     const events: SourceEvent[] = [];
     for (const object of diff.upserted) events.push({ t: 'upserted', object, observedAtUs });
@@ -191,7 +192,7 @@ export class FileSource implements Source {
   /** Ends a round with what the source says of itself. */
   #condition(events: readonly SourceEvent[]): readonly SourceEvent[] {
     const before = this.#told;
-    const reason = this.#absent ?? this.#held;
+    const reason = this.#absent ?? this.#hold.reason;
     const observedAtUs = this.#clock.nowUs();
     this.#told = reason;
     if (reason !== null) {
@@ -264,29 +265,6 @@ export class FileSource implements Source {
     this.#state.put(name, null);
   }
 
-  /** Is what is missing held back in this round? */
-  #mustHold(): boolean {
-    const loss = isSuspiciousLoss(this.#state.told, this.#state.missing(), this.#lossGuard);
-    const believed = this.#holdOver;
-    this.#holdOver = false;
-    if (loss.t === 'plausible' || believed) {
-      this.#hold?.cancel();
-      this.#hold = null;
-      if (loss.t === 'suspicious') this.#logger.warn(`${loss.what}, and stay gone: they are removed`);
-      this.#held = null;
-      return false;
-    }
-    const holdMs = this.#lossGuard.holdMs ?? defaultHoldMs;
-    this.#hold ??= {
-      cancel: this.#clock.after(holdMs, () => {
-        this.#holdOver = true;
-        this.#wake.ring();
-      }),
-    };
-    this.#held = `${loss.what}; they are kept for ${holdMs / 1000} s in case they come back`;
-    return true;
-  }
-
   #removal(id: ObjectId, observedAtUs: number): SourceEvent {
     return {
       t: 'removed',
@@ -329,43 +307,3 @@ async function eventsDelivered(): Promise<void> {
 }
 
 const isManifest = (name: string): boolean => /^[^.].*\.(?:ya?ml|json)$/.test(name);
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
-}
-
-async function requireDirectory(directory: string): Promise<void> {
-  try {
-    if ((await stat(directory)).isDirectory()) return;
-  } catch (cause) {
-    const errno = errnoOf(cause);
-    if (isMissing(cause))
-      throw new SourceError('DIRECTORY_MISSING', `the source directory ${directory} does not exist; create it`, {
-        cause,
-      });
-    if (errno === 'EACCES')
-      throw new SourceError('PERMISSION_DENIED', `${directory} may not be read; give the controller read permission`, {
-        cause,
-      });
-    throw cause;
-  }
-  throw new SourceError(
-    'NOT_A_DIRECTORY',
-    `${directory} is not a directory; name the directory that holds the manifests`,
-  );
-}
-
-/** Runs `work` for every item, `width` at a time. */
-async function forEach<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items.values();
-  const lane = async (): Promise<void> => {
-    for (const item of queue) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
-}
