@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import type { Chains, Demand } from './model.ts';
+import type { Chains } from './model.ts';
 
 /**
  * What chains of ours one table of one family has in the kernel, as of the last dump and the changes since: a fingerprint
@@ -16,15 +16,12 @@ export class Books {
     return this.#prints.keys();
   }
 
-  holds(chain: string, lines: readonly string[]): boolean {
-    return this.#prints.get(chain) === fingerprint(lines);
+  has(chain: string): boolean {
+    return this.#prints.has(chain);
   }
 
-  /** What of a demand is not so yet. */
-  missing(demand: Demand): TableWork {
-    const chains = new Map<string, readonly string[]>();
-    for (const [name, lines] of demand.chains) if (!this.holds(name, lines)) chains.set(name, lines);
-    return { chains, gone: [...demand.gone].filter((name) => this.#prints.has(name)) };
+  holds(chain: string, lines: readonly string[]): boolean {
+    return this.#prints.get(chain) === fingerprint(lines);
   }
 
   /** The work was done. */
@@ -37,6 +34,41 @@ export class Books {
   replace(chains: Chains): void {
     this.#prints.clear();
     for (const [name, lines] of chains) this.#prints.set(name, fingerprint(lines));
+  }
+}
+
+/**
+ * Collects what chains are to be like, and keeps what is not so yet. Text of chains that are as they should be is dropped at
+ * once: a full check of 100,000 rules costs time and no memory.
+ */
+export class Demand {
+  readonly #books: Books;
+  readonly #wanted = new Set<string>();
+  readonly #unwanted = new Set<string>();
+  readonly #missing = new Map<string, readonly string[]>();
+
+  constructor(books: Books) {
+    this.#books = books;
+  }
+
+  want(name: string, lines: readonly string[]): void {
+    this.#wanted.add(name);
+    if (!this.#books.holds(name, lines)) this.#missing.set(name, lines);
+  }
+
+  /** To be removed if it is there. */
+  drop(name: string): void {
+    this.#unwanted.add(name);
+  }
+
+  /** To be removed: whatever is there and not wanted. */
+  dropOthers(): void {
+    for (const name of this.#books.names()) this.#unwanted.add(name);
+  }
+
+  get work(): TableWork {
+    const gone = [...this.#unwanted].filter((name) => this.#books.has(name) && !this.#wanted.has(name));
+    return { chains: this.#missing, gone };
   }
 }
 

@@ -1,8 +1,8 @@
 import type { Family } from '@octoplane/model/keys.ts';
-import { Books, type TableWork } from './books.ts';
+import { Books, Demand, type TableWork } from './books.ts';
 import type { FamilyChains } from './decode.ts';
 import { type Hook, hooks, type Table, tables } from './frame.ts';
-import { type Demand, Model, type ModelChange } from './model.ts';
+import { Model, type ModelChange } from './model.ts';
 import { type HookWork, isIdle, noHookWork, tableText } from './restore.ts';
 import { parseSaved } from './saved.ts';
 import type { Settings } from './settings.ts';
@@ -52,30 +52,27 @@ export class FamilyState {
   /** Sets the model by what the kernel was found to hold. */
   remember(settings: Settings, held: Iterable<ModelChange>): void {
     this.model = new Model(settings);
-    this.model.change(held);
+    this.model.change(held, this.#demand());
   }
 
   /** What some changes to the rule set ask of the kernel. The model is changed at once, the books when the work is done. */
   plan(changes: Iterable<ModelChange>): Work {
-    const demand = this.model.change(changes);
-    this.#addFrame(demand);
+    const demand = this.#demand();
+    this.model.change(changes, demand);
     return this.#work(
-      (table) => this.books[table].missing(demand[table]),
+      (table) => demand[table].work,
       () => noHookWork,
     );
   }
 
   /** The same for the whole rule set, with the hooks, and without what nothing explains. */
   planAll(settings: Settings, wanted: Iterable<ModelChange>): Work {
+    const demand = this.#demand();
     this.model = new Model(settings);
-    const demand = this.model.change(wanted);
-    this.#addFrame(demand);
-    for (const table of tables) {
-      for (const [name, lines] of this.model.trees(table)) demand[table].chains.set(name, lines);
-      for (const name of this.books[table].names()) if (!demand[table].chains.has(name)) demand[table].gone.add(name);
-    }
+    this.model.change(wanted, demand);
+    for (const table of tables) demand[table].dropOthers();
     return this.#work(
-      (table) => this.books[table].missing(demand[table]),
+      (table) => demand[table].work,
       (table) => this.#hookWork(table, hooks[table]),
     );
   }
@@ -106,9 +103,8 @@ export class FamilyState {
     }
   }
 
-  #addFrame(demand: Record<Table, Demand>): void {
-    const frame = this.model.frame();
-    for (const table of tables) for (const [name, lines] of frame[table]) demand[table].chains.set(name, lines);
+  #demand(): Record<Table, Demand> {
+    return { nat: new Demand(this.books.nat), filter: new Demand(this.books.filter) };
   }
 
   #work(workOn: (table: Table) => TableWork, hooksOn: (table: Table) => HookWork): Work {

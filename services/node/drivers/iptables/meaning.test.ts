@@ -6,6 +6,7 @@ import { silentLogger } from '@octoplane/node/testing/logger.ts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DriverOptions } from '../driver.ts';
+import { Books, Demand } from './books.ts';
 import { type Chains, Model } from './model.ts';
 import { frameNames } from './names.ts';
 import { settingsOf } from './settings.ts';
@@ -89,9 +90,9 @@ function tablesOf(ruleSet: RuleSet, family: Family): Tables {
     key: entry.key,
     entry: visibleEntry(entry, ['IPv4', 'IPv6']),
   }));
-  const { nat, filter } = model.change(entries);
-  const frame = model.frame();
-  return { nat: new Map([...frame.nat, ...nat.chains]), filter: new Map([...frame.filter, ...filter.chains]) };
+  const demand = { nat: new Demand(new Books()), filter: new Demand(new Books()) };
+  model.change(entries, demand);
+  return { nat: demand.nat.work.chains, filter: demand.filter.work.chains };
 }
 
 interface Verdict {

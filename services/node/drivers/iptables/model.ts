@@ -1,7 +1,8 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry } from '@octoplane/model/rule-set.ts';
-import { catchAll, frameChains, pingMatch, type Table } from './frame.ts';
+import type { Demand } from './books.ts';
+import { catchAll, frameChains, pingMatch, type Table, tables } from './frame.ts';
 import { frameNames, serviceChain } from './names.ts';
 import { type Catch, type ServiceRules, serviceRules } from './service.ts';
 import { host, type Settings } from './settings.ts';
@@ -9,12 +10,6 @@ import { addressKey, addressSpace, nodePortKey, nodePortSpace } from './spaces.t
 import { RuleTrie, type TrieChanges } from './trie.ts';
 
 export type Chains = ReadonlyMap<string, readonly string[]>;
-
-/** What chains are to be like after a change: some given may already be so, and some of the gone may never have been. */
-export interface Demand {
-  readonly chains: Map<string, readonly string[]>;
-  readonly gone: Set<string>;
-}
 
 export interface ModelChange {
   readonly key: ServicePortKey;
@@ -42,8 +37,8 @@ export class Model {
     this.#tries = { nat: tries(), filter: tries() };
   }
 
-  change(changes: Iterable<ModelChange>): Record<Table, Demand> {
-    const demand: Record<Table, Demand> = { nat: emptyDemand(), filter: emptyDemand() };
+  /** Takes changes over, and asks for the chains that they touch and for the frame, which is small. */
+  change(changes: Iterable<ModelChange>, demand: Record<Table, Demand>): void {
     const addresses = new Set<Ip>();
     const nodePorts = new Set<string>();
     for (const { key, entry } of changes) {
@@ -51,29 +46,20 @@ export class Model {
       for (const kind of ['SVC', 'LOC', 'EXT', 'RNG'] as const) {
         const name = serviceChain(kind, key);
         const lines = rules.chains.get(name);
-        if (lines) demand.nat.chains.set(name, lines);
-        else demand.nat.gone.add(name);
+        if (lines) demand.nat.want(name, lines);
+        else demand.nat.drop(name);
       }
       this.#replaceCatches(key, rules.catches, addresses, nodePorts);
     }
-    for (const table of ['nat', 'filter'] as const) {
+    for (const table of tables) {
       const tries = this.#tries[table];
       const byAddress = new Map(Array.from(addresses, (ip) => [addressKey(ip), this.#addressRules(table, ip)]));
       const byPort = new Map(Array.from(nodePorts, (port) => [port, catchRules(table, this.#nodePorts.get(port))]));
       take(demand[table], tries.addresses.update(byAddress));
       take(demand[table], tries.nodePorts.update(byPort));
     }
-    return demand;
-  }
-
-  frame(): Record<Table, Chains> {
-    return frameChains(this.settings);
-  }
-
-  /** Every chain of the two trees. */
-  trees(table: Table): Chains {
-    const { addresses, nodePorts } = this.#tries[table];
-    return new Map([...addresses.all(), ...nodePorts.all()]);
+    const frame = frameChains(this.settings);
+    for (const table of tables) for (const [name, lines] of frame[table]) demand[table].want(name, lines);
   }
 
   /** The chain of a table in which a frontend is caught. */
@@ -116,14 +102,12 @@ export class Model {
 
 const noRules: ServiceRules = { chains: new Map(), catches: [] };
 
-const emptyDemand = (): Demand => ({ chains: new Map(), gone: new Set() });
-
 const sameCatch = (a: Catch, b: Catch | undefined): boolean =>
   b !== undefined && a.translate === b.translate && a.refuse === b.refuse && a.answersPing === b.answersPing;
 
 function take(demand: Demand, { chains, gone }: TrieChanges): void {
-  for (const [name, lines] of chains) demand.chains.set(name, lines);
-  for (const name of gone) demand.gone.add(name);
+  for (const [name, lines] of chains) demand.want(name, lines);
+  for (const name of gone) demand.drop(name);
 }
 
 function add<Place>(places: Map<Place, Map<ServicePortKey, Catch>>, changed: Set<Place>, at: Place, caught: Catch) {
