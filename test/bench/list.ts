@@ -1,8 +1,9 @@
 import type { Benchmark } from './benchmark.ts';
 import { churn } from './churn.ts';
+import { compute } from './compute.ts';
 import { daemon } from './daemon.ts';
 import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [fleet, churn, memory, daemon];
+export const benchmarks: readonly Benchmark[] = [fleet, churn, memory, daemon, compute];
