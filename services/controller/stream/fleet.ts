@@ -79,7 +79,7 @@ export class Fleet {
     this.#options = options;
     this.#settings = { ...defaultFleetSettings, ...options.settings };
     const { cluster, history, book, clock, logger, release, random = Math.random } = options;
-    this.#repairs = new Repairs(cluster);
+    this.#repairs = new Repairs(cluster, clock);
     this.#context = {
       views: cluster,
       history,

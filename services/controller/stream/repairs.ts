@@ -1,16 +1,22 @@
 import type { NodeName } from '@octoplane/model/keys.ts';
+import type { Clock } from '../clock.ts';
 import type { Batch, ClassId, Views } from '../compute/batch.ts';
 import { bucketAdjustments, ClassBuckets, differingBuckets, type Overrides } from './buckets.ts';
 import type { PartBody } from './frame-bytes.ts';
 import type { HeldBackEntries } from './held-back.ts';
 
-/** Snapshots and bucket repairs, as of the head. */
+/** Encodings outlive a herd of nodes that come back, and no more. */
+const keepMs = 60_000;
+
+/** Snapshots and bucket repairs, as of the head. What is encoded for them is given back a minute after the first use, and made again when needed. */
 export class Repairs {
   readonly #views: Views;
+  readonly #clock: Clock;
   readonly #classes = new Map<ClassId, ClassBuckets>();
 
-  constructor(views: Views) {
+  constructor(views: Views, clock: Clock) {
     this.#views = views;
+    this.#clock = clock;
   }
 
   /** Keeps what is built up to date: its cost follows the change. */
@@ -31,15 +37,11 @@ export class Repairs {
     return this.#bucketsOf(id).repair(differing, overrides);
   }
 
-  /** Gives back the memory of encodings; they are made again when needed. */
-  forgetEncodings(): void {
-    this.#classes.clear();
-  }
-
   #bucketsOf(id: ClassId): ClassBuckets {
     const known = this.#classes.get(id);
     if (known) return known;
     const made = new ClassBuckets(this.#views.classRuleSet(id));
+    if (this.#classes.size === 0) this.#clock.after(keepMs, () => this.#classes.clear());
     this.#classes.set(id, made);
     return made;
   }

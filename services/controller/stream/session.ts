@@ -1,14 +1,17 @@
 import { digestFromBytes, formatDigest } from '@octoplane/model/digest.ts';
 import { type Ack, type Hello, type Nack, Nack_Reason, Plan_Kind } from '@octoplane/model/gen/octoplane/v1/stream.ts';
-import { nodeName, type ServicePortKey } from '@octoplane/model/keys.ts';
+import { nodeName } from '@octoplane/model/keys.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Cancel } from '../clock.ts';
 import type { InputRevision } from '../compute/batch.ts';
-import { laggingInput, touches } from '../history/conflate.ts';
+import { laggingInput } from '../history/conflate.ts';
+import { requireCurrent, requireHonest } from './answers.ts';
 import type { Release } from './gate.ts';
-import { type HeldBackEntries, heldEntry, nothingHeldBack, viewEntry } from './held-back.ts';
+import { type HeldBackEntries, nothingHeldBack } from './held-back.ts';
 import { decodeRequest, encodeMove, encodeNodeState, encodePlan } from './messages.ts';
 import { type NextFrame, nextFrame } from './next-frame.ts';
+import { choosePlan } from './plan-choice.ts';
+import { baseAfter, refusedEntries } from './refusals.ts';
 import type { Base, Link, SessionContext } from './session-context.ts';
 import { StreamError } from './stream-error.ts';
 
@@ -37,6 +40,7 @@ export class Session {
   #state: State;
   #record: NodeRecord | null = null;
   #base: Base = { t: 'unknown' };
+  /** What the base lacks of its version: an entry that is tried again stays here until the node has taken it. */
   #heldBack: HeldBackEntries = nothingHeldBack;
   #failures = 0;
 
@@ -150,40 +154,22 @@ export class Session {
   }
 
   #plan(hello: Hello): void {
-    const { views, history, deltas, book, clock, logger } = this.#context;
+    const { history, book, clock, logger } = this.#context;
     const record = this.#known();
-    const held = digestFromBytes(hello.digest);
-    const digest = views.viewDigest(record.name);
-    const plan = (kind: Plan_Kind) => {
-      logger.info(
-        { node: record.name, plan: kindNames[kind], held: hello.held?.sequence, peer: this.#link.peer },
-        'node joined',
-      );
-      this.#sendPlan(kind);
-      if (this.#context.isLeaving(record.name)) this.#write(encodeNodeState(true));
-    };
-    if (held === null) {
-      plan(Plan_Kind.SNAPSHOT);
-      this.#base = { t: 'nothing' };
-    } else if (held === digest) {
-      plan(Plan_Kind.UP_TO_DATE);
-      this.#base = { t: 'version', sequence: history.head };
+    const { kind, base } = choosePlan(this.#context, record.name, hello);
+    const { peer } = this.#link;
+    logger.info({ node: record.name, plan: kindNames[kind], held: hello.held?.sequence, peer }, 'node joined');
+    this.#base = base;
+    this.#sendPlan(kind);
+    if (this.#context.isLeaving(record.name)) this.#write(encodeNodeState(true));
+    if (kind === Plan_Kind.BUCKET_REPAIR) return;
+    const digest = digestFromBytes(hello.digest);
+    if (kind === Plan_Kind.UP_TO_DATE && digest !== null)
       book.programmed(
         record,
         { sequence: history.head, digest, durations: undefined, heldBack: nothingHeldBack },
         clock.nowUs(),
       );
-    } else {
-      const { epoch, sequence } = hello.held ?? { epoch: 0, sequence: 0 };
-      const delta = epoch === history.epoch ? deltas.forNode(record.name, views.classOf(record.name), sequence) : null;
-      if (delta && BigInt.asUintN(64, held + delta.difference) === digest) {
-        plan(Plan_Kind.DELTA);
-        this.#base = { t: 'version', sequence };
-      } else {
-        plan(Plan_Kind.BUCKET_REPAIR);
-        return;
-      }
-    }
     this.#next();
   }
 
@@ -226,7 +212,6 @@ export class Session {
 
   #send(frame: NextFrame | null, release: Release | null): void {
     if (frame === null) throw new TypeError('a repair can always be made');
-    this.#heldBack = frame.heldBack;
     this.#sendParts({ t: 'sending', frame, next: 0, release: release ?? noRelease });
   }
 
@@ -284,10 +269,7 @@ export class Session {
     if (!record) throw new StreamError('out-of-sequence', 'an Ack before the Hello');
     const frame = this.#state.t === 'in-flight' ? this.#state.frame : null;
     const sent = frame?.to ?? (this.#base.t === 'version' ? this.#base.sequence : 0);
-    if (ack.epoch !== history.epoch)
-      throw new StreamError('out-of-sequence', `an Ack of epoch ${ack.epoch}, this is ${history.epoch}`);
-    if (Math.max(ack.received, ack.validated, ack.programmed) > sent)
-      throw new StreamError('out-of-sequence', `an Ack of what was never sent: ${ack.programmed}, sent ${sent}`);
+    requireHonest(ack, history.epoch, sent);
     if (!frame || ack.programmed < frame.to) return;
     const digest = digestFromBytes(ack.digest);
     this.#releaseGate();
@@ -301,11 +283,9 @@ export class Session {
     }
     this.#failures = 0;
     this.#base = { t: 'version', sequence: frame.to };
-    book.programmed(
-      record,
-      { sequence: frame.to, digest, durations: ack.durations, heldBack: this.#heldBack },
-      clock.nowUs(),
-    );
+    this.#heldBack = frame.heldBack;
+    const { durations } = ack;
+    book.programmed(record, { sequence: frame.to, digest, durations, heldBack: frame.heldBack }, clock.nowUs());
     this.#context.observer?.programmed(record.latencyUs);
     this.#next();
   }
@@ -315,29 +295,30 @@ export class Session {
     const record = this.#record;
     if (!record || this.#state.t !== 'in-flight') throw new StreamError('out-of-sequence', 'a Nack of nothing');
     const { frame } = this.#state;
-    if (nack.refused?.epoch !== history.epoch || nack.refused.sequence !== frame.to)
-      throw new StreamError('out-of-sequence', `a Nack of ${nack.refused?.sequence}, ${frame.to} is unanswered`);
+    requireCurrent(nack, history.epoch, frame.to);
     this.#releaseGate();
     const reason = reasonNames[nack.reason] ?? 'UNRECOGNIZED';
     this.#context.observer?.refused(reason);
-    const newlyRefused = this.#holdBack(nack, frame);
+    const refused = refusedEntries(this.#context, record.name, nack, frame);
+    const entries = [...refused.keys()];
     logger.warn(
-      { node: record.name, version: frame.to, reason, entries: newlyRefused, message: nack.message },
+      { node: record.name, version: frame.to, reason, entries, message: nack.message },
       'node refused a version',
     );
-    if (newlyRefused.length > 0) {
+    if (refused.size > 0) {
+      for (const [key, { named }] of refused) book.refused(record, key, named.reason, named.message || nack.message);
+      this.#heldBack = new Map([...this.#heldBack, ...refused]);
       this.#next();
       return;
     }
     const words = `refused version ${frame.to}: ${reason} ${nack.message}`.trim();
     if (nack.reason === Nack_Reason.STALE_INPUT) {
       book.failed(record, words);
-      const refused = history.inputs;
-      this.#state = { t: 'awaiting-inputs', hello: null, lag: () => (history.inputs === refused ? words : null) };
+      const stale = history.inputs;
+      this.#state = { t: 'awaiting-inputs', hello: null, lag: () => (history.inputs === stale ? words : null) };
       return;
     }
-    const isBaseWrong = nack.reason === Nack_Reason.WRONG_BASE || nack.reason === Nack_Reason.DIGEST_MISMATCH;
-    this.#retryFrom(isBaseWrong ? { t: 'unknown' } : this.#base, words);
+    this.#retryFrom(baseAfter(nack, this.#base), words);
   }
 
   /** At once the first time that a base turns out wrong, otherwise with back-off. */
@@ -354,29 +335,6 @@ export class Session {
     const limit = Math.min(settings.retryMaxMs, settings.retryBaseMs * 2 ** this.#failures++);
     const delayMs = limit * (0.5 + random() / 2);
     this.#state = { t: 'backing-off', stop: clock.after(delayMs, () => this.#next()) };
-  }
-
-  /** Entries that the node named, of those that the frame carried and that are not held back yet. */
-  #holdBack(nack: Nack, frame: NextFrame): ServicePortKey[] {
-    const { book, views, history } = this.#context;
-    const record = this.#known();
-    const id = views.classOf(record.name);
-    const since = history.between(frame.to, history.head);
-    const heldBack = new Map(frame.heldBack);
-    const named: ServicePortKey[] = [];
-    for (const refused of nack.entries) {
-      const key = refused.key as ServicePortKey;
-      if (heldBack.has(key)) continue;
-      const change = frame.changes?.get(key);
-      if (change) heldBack.set(key, { entry: change.before, refused: change.after });
-      // What a repair carried for a key is what the view has, unless that changed since: then it is not what was refused.
-      else if (frame.changes || !since || since.some(({ batch }) => touches(batch, record.name, id, key))) continue;
-      else heldBack.set(key, { entry: heldEntry(refused), refused: viewEntry(views, record.name, key) });
-      book.refused(record, key, refused.reason, refused.message || nack.message);
-      named.push(key);
-    }
-    this.#heldBack = heldBack;
-    return named;
   }
 
   #write(message: Buffer): boolean {

@@ -29,6 +29,8 @@ export interface StubNodeOptions {
   readonly zone?: string;
   /** Refuses entries as a driver would. */
   readonly refuse?: (change: EntryChange) => Nack_Reason | null;
+  /** Default false: a refused frame names every entry at fault. True: the first alone, as a kernel does. */
+  readonly namesOneRefusal?: boolean;
   /** Results shared by stubs of one process: thousands of nodes apply the same frame once. */
   readonly shared?: SharedResults;
 }
@@ -133,7 +135,8 @@ export class StubNode {
     if (inputs === null) return nack(Nack_Reason.STALE_INPUT, 'older than what is programmed');
     const taken = this.#options.shared?.find(this.held, frame) ?? this.#apply(frame);
     const refused = this.#refused(taken.changes);
-    if (refused.length > 0) return nack(Nack_Reason.CAPACITY, 'refused', refused);
+    if (refused.length > 0)
+      return nack(Nack_Reason.CAPACITY, 'refused', this.#options.namesOneRefusal ? refused.slice(0, 1) : refused);
     if (taken.held.sums.total !== digestFromBytes(frame.digest))
       return nack(Nack_Reason.DIGEST_MISMATCH, 'another digest');
     this.#options.shared?.remember(this.held, frame, taken);
