@@ -29,18 +29,33 @@ export class DirectoryWatch {
 
   /** Replaces what was watched before. Whatever happens after it resolves is reported. */
   async open(): Promise<void> {
+    for (let before = await this.#sight(); ; ) {
+      this.#watchAll(before.above);
+      // A directory that came or went between the look and the watch is in no event: only an equal second look rules that out.
+      const after = await this.#sight();
+      if (after.above === before.above && after.inodes === before.inodes) return;
+      before = after;
+    }
+  }
+
+  #watchAll(above: string): void {
     this.close();
-    const above = await nearestAbove(this.#path);
     const [next = basename(this.#path)] = relative(above, this.#path).split(sep);
+    // A watched directory's own end is reported with its own name, like that of a file in it.
     this.#watch(above, (_event, name) => {
-      if (name === null || name === next) this.#events.everything();
+      if (name === null || name === next || name === basename(above)) this.#events.everything();
     });
     this.#watch(this.#path, (event, name) => {
-      // The watched directory's own end is reported with its own name, like that of a file in it.
       if (name === null || name === basename(this.#path) || name.startsWith('..')) this.#events.everything();
       else if (event === 'change') this.#events.written(name);
       else this.#events.named(name);
     });
+  }
+
+  /** What there is to watch, and which it is. */
+  async #sight(): Promise<{ readonly above: string; readonly inodes: string }> {
+    const above = await nearestAbove(this.#path);
+    return { above, inodes: `${await inode(above)} ${await inode(this.#path)}` };
   }
 
   close(): void {
@@ -76,6 +91,16 @@ async function nearestAbove(path: string): Promise<string> {
     } catch (error) {
       if (!isMissing(error) || above === dirname(above)) throw error;
     }
+  }
+}
+
+/** Empty: not there. */
+async function inode(path: string): Promise<string> {
+  try {
+    return String((await stat(path, { bigint: true })).ino);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    return '';
   }
 }
 

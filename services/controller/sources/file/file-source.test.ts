@@ -431,7 +431,7 @@ test('with a revision, everything that changed up to it has been told', async ()
     };
     await writeFile(join(root, 'next'), JSON.stringify(manifest));
     await rename(join(root, 'next'), path);
-    written.push({ name, changedAtUs: Number((await stat(path, { bigint: true })).mtimeNs / 1000n) });
+    written.push({ name, changedAtUs: Number((await stat(path, { bigint: true })).ctimeNs / 1000n) });
   }
   const newest = Math.max(...written.map(({ changedAtUs }) => changedAtUs));
   await listener.until(() => listener.revision >= newest);

@@ -105,8 +105,13 @@ export class FileSource implements Source {
       for (;;) {
         await this.#wake.heard(signal);
         if (signal.aborted) return;
-        if (this.#everything) await watch.open();
-        const events = await this.#round();
+        const barrierUs = Date.now() * 1000;
+        await eventsDelivered();
+        // Taken before the watch is opened again: what comes up from here on is for the next round.
+        const everything = this.#everything;
+        this.#everything = false;
+        if (everything) await watch.open();
+        const events = await this.#round(barrierUs, everything);
         if (signal.aborted) return;
         if (events.length > 0) emit(events);
       }
@@ -139,10 +144,8 @@ export class FileSource implements Source {
   }
 
   /** Reads what may have changed and says what did. */
-  async #round(): Promise<readonly SourceEvent[]> {
-    const barrierUs = Date.now() * 1000;
-    await eventsDelivered();
-    const names = await this.#namesToRead();
+  async #round(barrierUs: number, lookAtAll: boolean): Promise<readonly SourceEvent[]> {
+    const names = await this.#namesToRead(lookAtAll);
     if (names === null) return this.#condition([]);
     await forEach(names, concurrency, (name) => this.#readFile(name));
     await this.#noteDirectory();
@@ -164,13 +167,12 @@ export class FileSource implements Source {
   }
 
   /** Null: the directory is not there, or not to be read. */
-  async #namesToRead(): Promise<readonly string[] | null> {
+  async #namesToRead(lookAtAll: boolean): Promise<readonly string[] | null> {
     const dirty = [...this.#dirty];
     this.#dirty.clear();
-    const everything = this.#everything || this.#absent !== null || this.#burst > maxBurst;
+    const everything = lookAtAll || this.#absent !== null || this.#burst > maxBurst;
     this.#burst = 0;
     if (!everything) return dirty;
-    this.#everything = false;
     this.#absent = null;
     try {
       this.#incarnation = await realpath(this.#directory);
