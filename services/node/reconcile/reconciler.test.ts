@@ -7,7 +7,7 @@ import { Nack_Reason, Nack_Stage } from '@octoplane/model/gen/octoplane/v1/strea
 import { type Entry, emptyRuleSet, type RuleSet } from '@octoplane/model/rule-set.ts';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Driver } from '../drivers/driver.ts';
+import { type Driver, DriverError } from '../drivers/driver.ts';
 import { FakeDriver, FakeKernel } from '../drivers/fake.ts';
 import { FaultyDriver } from '../drivers/faulty.ts';
 import { Journal } from '../journal/journal.ts';
@@ -162,6 +162,23 @@ describe('before a controller is in sync', () => {
     await reconciler.checkDrift('test');
     expect(new Map(kernel.entries)).toEqual(a);
     expect(await reconciler.summary()).toMatchObject({ version: { epoch: 0 }, digest: null });
+    stop();
+  });
+
+  it('leaves what it finds alone even when the first rule set fails', async () => {
+    const kernel = new FakeKernel();
+    for (const [key, entry] of a) kernel.entries.set(key, entry);
+    const found = new Map(kernel.entries);
+    const driver = new FakeDriver(kernel);
+    const apply = driver.apply.bind(driver);
+    driver.apply = () => {
+      driver.apply = apply;
+      return Promise.reject(new DriverError('nothing is in'));
+    };
+    const { reconciler, stop } = daemon(driver);
+    const answer = await reconciler.program(received(repairFrame(b, { to: version(1) })));
+    expect(answer).toMatchObject({ $case: 'nack', value: { reason: Nack_Reason.KERNEL_REFUSED } });
+    expect(new Map(kernel.entries)).toEqual(found);
     stop();
   });
 
