@@ -1,10 +1,9 @@
 import { familyOf, type Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
-import { type Entry, specsEqual } from '@octoplane/model/rule-set.ts';
+import type { Entry } from '@octoplane/model/rule-set.ts';
 import type { Refusal } from '../driver.ts';
 import {
-  type Affinity,
   affinityMap,
   type Balance,
   balanceChains,
@@ -15,25 +14,22 @@ import {
   sizeFor,
 } from './chains.ts';
 import { Counts } from './counts.ts';
+import { affinitiesOf, demandOf, type FamilySlots, listsOf, noFamilySlots, type Placed, portOf } from './demand.ts';
 import {
-  affinitiesOf,
-  type Demand,
-  demandOf,
-  endpointAt,
-  type FamilySlots,
-  indexCount,
-  indexElements,
-  listsOf,
-  noFamilySlots,
-  type Placed,
-  portOf,
-} from './demand.ts';
-import { type Element, elementId, elementsEqual } from './element.ts';
-import { families, frontendNames, frontendsOf } from './frontends.ts';
+  allIndexes,
+  type Difference,
+  differenceOf,
+  type StaleAffinity,
+  sameFrontends,
+  staleBetween,
+} from './difference.ts';
+import { Draft } from './draft.ts';
+import { type Element, elementId } from './element.ts';
+import { families, frontendNames } from './frontends.ts';
 import { setsOf } from './layout.ts';
 import type { Operation } from './operation.ts';
 import { refusalsOf } from './refusals.ts';
-import { assignSlots, type Slots, sameEndpoint } from './slots.ts';
+import { assignSlots, noSlots } from './slots.ts';
 import { visibleEntry } from './visible.ts';
 
 /** A transaction that was worked out, and what becomes true when the kernel has taken it. */
@@ -43,13 +39,6 @@ export interface Plan {
   readonly stale: readonly StaleAffinity[];
   commit(): void;
   rollback(): void;
-}
-
-export interface StaleAffinity {
-  readonly map: string;
-  readonly family: Family;
-  /** "ip port" */
-  readonly endpoints: ReadonlySet<string>;
 }
 
 /**
@@ -151,7 +140,7 @@ export class Books {
 
   /** Takes in an entry that is in the kernel already, as it was found. */
   adopt(placed: Placed): void {
-    this.#count(null, placed, null, demandOf(placed));
+    this.#count(null, placed, { before: null, after: demandOf(placed) });
     for (const counts of this.#shared()) counts.commit();
     this.#hold(placed.entry.key, placed);
   }
@@ -161,19 +150,25 @@ export class Books {
    */
   plan(changes: readonly EntryChange[]): Plan {
     const draft = new Draft(this.#debris);
+    const stale: StaleAffinity[] = [];
     const next = new Map<ServicePortKey, Placed | null>();
-    for (const { key, after } of changes) {
-      const before = next.get(key) ?? this.#placed.get(key) ?? null;
+    const differences = new Map<ServicePortKey, Difference>();
+    for (const [key, after] of new Map(changes.map((change) => [change.key, change.after]))) {
+      const before = this.#placed.get(key) ?? null;
       const visible = after === null ? null : visibleEntry(after);
       const placed = visible === null ? null : place(visible, before);
-      this.#change(draft, key, before, placed);
+      const difference = differenceOf(before, placed);
+      differences.set(key, difference);
       next.set(key, placed);
+      this.#count(before, placed, difference.demands);
+      if (before && placed) stale.push(...staleBetween(before, placed));
     }
+    draft.take(differences);
     this.#sharedElements(draft);
     const grown = this.#grown(next.values());
     return {
       operations: draft.operations(grown.flatMap(({ balance, size }) => balanceChains(balance, size))),
-      stale: draft.stale,
+      stale,
       commit: () => {
         for (const counts of this.#shared()) counts.commit();
         for (const id of draft.reclaimed) this.#debris.delete(id);
@@ -209,44 +204,23 @@ export class Books {
     return [this.#clusterIps, this.#pings, this.#hairpins];
   }
 
-  #change(draft: Draft, key: ServicePortKey, before: Placed | null, after: Placed | null): void {
-    const sameShape = before !== null && after !== null && demandsAlike(before, after);
-    const oldDemand = before === null || sameShape ? null : demandOf(before);
-    const newDemand = after === null || sameShape ? null : demandOf(after);
-    if (!sameShape) {
-      draft.replace(key, oldDemand?.elements ?? [], newDemand?.elements ?? []);
-      draft.affinities(oldDemand?.affinities ?? [], newDemand?.affinities ?? []);
-      draft.chains(oldDemand?.chains, newDemand?.chains);
-    }
-    this.#count(before, after, oldDemand, newDemand);
-    if (before && after && sameFrontends(before.entry, after.entry)) {
-      for (const family of families) {
-        for (const list of ['cluster', 'local'] as const) draft.indexes(key, before, after, family, list);
-      }
-    } else {
-      draft.replace(key, allIndexes(before), allIndexes(after));
-    }
-    if (before && after) draft.forget(before, after);
-  }
-
-  #count(before: Placed | null, after: Placed | null, oldDemand: Demand | null, newDemand: Demand | null): void {
+  #count(before: Placed | null, after: Placed | null, demands: Difference['demands']): void {
     for (const [demand, sign] of [
-      [oldDemand, -1],
-      [newDemand, 1],
+      [demands?.before, -1],
+      [demands?.after, 1],
     ] as const) {
-      if (demand === null) continue;
-      for (const ip of demand.clusterIps) this.#clusterIps.add(ip, sign);
-      for (const ip of demand.pings) this.#pings.add(ip, sign);
+      for (const ip of demand?.clusterIps ?? []) this.#clusterIps.add(ip, sign);
+      for (const ip of demand?.pings ?? []) this.#pings.add(ip, sign);
     }
     for (const family of families) {
       for (const list of ['cluster', 'local'] as const) {
-        const held = before?.slots[family][list] ?? [];
-        const wanted = after?.slots[family][list] ?? [];
+        const held = before?.slots[family][list] ?? noSlots;
+        const wanted = after?.slots[family][list] ?? noSlots;
         for (let i = 0; i < Math.max(held.length, wanted.length); i++) {
-          const [from, to] = [held[i], wanted[i]];
-          if (from?.ip === to?.ip) continue;
-          if (from) this.#hairpins.add(from.ip, -1);
-          if (to) this.#hairpins.add(to.ip, 1);
+          const [from, to] = [held[i]?.ip, wanted[i]?.ip];
+          if (from === to) continue;
+          if (from !== undefined) this.#hairpins.add(from, -1);
+          if (to !== undefined) this.#hairpins.add(to, 1);
         }
       }
     }
@@ -285,124 +259,6 @@ export function sharedElement(kind: 'clusterIp' | 'ping' | 'hairpin', ip: Ip): E
   return { set, key: kind === 'hairpin' ? [ip, ip] : [ip], value: null, comment: null };
 }
 
-/** Collects a transaction. */
-class Draft {
-  readonly stale: StaleAffinity[] = [];
-  /** Debris that becomes a part of an entry, or goes. */
-  readonly reclaimed: string[] = [];
-  readonly #debris: ReadonlyMap<string, Element>;
-  readonly #deletes = new Map<string, Step>();
-  readonly #adds = new Map<string, Step>();
-  readonly #addedChains: Chain[] = [];
-  readonly #deletedChains: string[] = [];
-  readonly #addedMaps: Affinity[] = [];
-  readonly #deletedMaps: Affinity[] = [];
-
-  constructor(debris: ReadonlyMap<string, Element>) {
-    this.#debris = debris;
-  }
-
-  delete(key: ServicePortKey | null, element: Element): void {
-    const id = elementId(element);
-    // Added earlier in this transaction, by a change of the same key: it never gets there.
-    if (this.#adds.delete(id)) return;
-    this.#deletes.set(id, { key, element });
-  }
-
-  add(key: ServicePortKey | null, element: Element): void {
-    const id = elementId(element);
-    const gone = this.#deletes.get(id);
-    if (gone !== undefined && elementsEqual(gone.element, element)) {
-      this.#deletes.delete(id);
-      return;
-    }
-    const found = this.#debris.get(id);
-    if (found !== undefined) {
-      this.reclaimed.push(id);
-      if (elementsEqual(found, element)) return;
-      this.#deletes.set(id, { key: null, element: found });
-    }
-    this.#adds.set(id, { key, element });
-  }
-
-  replace(key: ServicePortKey, before: readonly Element[], after: readonly Element[]): void {
-    const held = new Map(before.map((element) => [elementId(element), element]));
-    for (const element of after) {
-      const id = elementId(element);
-      const old = held.get(id);
-      if (old !== undefined && elementsEqual(old, element)) held.delete(id);
-    }
-    for (const element of held.values()) this.delete(key, element);
-    const kept = new Map(before.map((element) => [elementId(element), element]));
-    for (const element of after) {
-      const old = kept.get(elementId(element));
-      if (old === undefined || !elementsEqual(old, element)) this.add(key, element);
-    }
-  }
-
-  indexes(key: ServicePortKey, before: Placed, after: Placed, family: Family, list: 'cluster' | 'local'): void {
-    const held = before.slots[family][list];
-    const wanted = after.slots[family][list];
-    for (let i = 0; i < Math.max(indexCount(held), indexCount(wanted)); i++) {
-      const [from, to] = [endpointAt(held, i), endpointAt(wanted, i)];
-      if (sameEndpoint(from, to)) continue;
-      if (from) for (const element of indexElements(key, before.entry.spec, list, i, from)) this.delete(key, element);
-      if (to) for (const element of indexElements(key, after.entry.spec, list, i, to)) this.add(key, element);
-    }
-  }
-
-  chains(before: ReadonlyMap<string, Chain> = new Map(), after: ReadonlyMap<string, Chain> = new Map()): void {
-    for (const chain of after.values()) if (!before.has(chain.name)) this.#addedChains.push(chain);
-    for (const name of before.keys()) if (!after.has(name)) this.#deletedChains.push(name);
-  }
-
-  affinities(before: readonly Affinity[], after: readonly Affinity[]): void {
-    this.#deletedMaps.push(...before.filter((a) => !after.some((b) => a.id === b.id)));
-    this.#addedMaps.push(...after.filter((a) => !before.some((b) => a.id === b.id)));
-  }
-
-  /** Notes the clients of endpoints that left a list whose affinity stays. */
-  forget(before: Placed, after: Placed): void {
-    if (before.entry.spec.affinityTimeoutSeconds === 0) return;
-    if (before.entry.spec.affinityTimeoutSeconds !== after.entry.spec.affinityTimeoutSeconds) return;
-    const { proto } = portOf(after.entry.key);
-    const held = affinitiesOf(before.entry.key, proto, before.entry.spec);
-    const kept = affinitiesOf(after.entry.key, proto, after.entry.spec);
-    for (const affinity of [held.cluster && kept.cluster, held.local && kept.local]) {
-      if (affinity === null) continue;
-      for (const family of families) {
-        const endpoints = new Set(before.slots[family][affinity.list].map((e) => `${e.ip} ${e.port}`));
-        for (const { ip, port } of after.slots[family][affinity.list]) endpoints.delete(`${ip} ${port}`);
-        if (endpoints.size > 0) this.stale.push({ map: affinityMap(affinity, family), family, endpoints });
-      }
-    }
-  }
-
-  /** `rewritten`: chains that are given other rules, or made. */
-  operations(rewritten: readonly Chain[]): Operation[] {
-    const operations: Operation[] = [];
-    const maps = (affinities: readonly Affinity[]) =>
-      affinities.flatMap((affinity) => families.map((family) => ({ affinity, family })));
-    for (const map of maps(this.#addedMaps)) operations.push({ t: 'add-map', ...map });
-    for (const chain of [...rewritten, ...this.#addedChains]) operations.push({ t: 'set-chain', chain });
-    for (const step of bySet(this.#deletes.values())) operations.push({ t: 'delete-element', ...step });
-    for (const step of bySet(this.#adds.values())) operations.push({ t: 'add-element', ...step });
-    for (const name of this.#deletedChains) operations.push({ t: 'delete-chain', name });
-    for (const { affinity, family } of maps(this.#deletedMaps)) {
-      operations.push({ t: 'delete-map', name: affinityMap(affinity, family) });
-    }
-    return operations;
-  }
-}
-
-interface Step {
-  readonly key: ServicePortKey | null;
-  readonly element: Element;
-}
-
-/** Elements of one set travel in one message. */
-const bySet = (steps: Iterable<Step>): Step[] => [...Map.groupBy(steps, ({ element }) => element.set).values()].flat();
-
 function place(entry: Entry, before: Placed | null): Placed {
   return { entry, slots: { IPv4: familySlots(entry, before, 'IPv4'), IPv6: familySlots(entry, before, 'IPv6') } };
 }
@@ -412,42 +268,4 @@ function familySlots(entry: Entry, before: Placed | null, family: Family): Famil
   const held = before?.slots[family] ?? noFamilySlots;
   if (cluster.length + local.length === 0) return noFamilySlots;
   return { cluster: assignSlots(held.cluster, cluster), local: assignSlots(held.local, local) };
-}
-
-function* eachSlot(placed: Placed): Generator<readonly ['cluster' | 'local', Slots]> {
-  for (const family of families) {
-    for (const list of ['cluster', 'local'] as const) yield [list, placed.slots[family][list]];
-  }
-}
-
-/** Elements of every index of every list. */
-export function allIndexes(placed: Placed | null): Element[] {
-  if (placed === null) return [];
-  const { key, spec } = placed.entry;
-  const elements: Element[] = [];
-  for (const [list, slots] of eachSlot(placed)) {
-    for (let i = 0; i < indexCount(slots); i++) {
-      const endpoint = endpointAt(slots, i);
-      if (endpoint) elements.push(...indexElements(key, spec, list, i, endpoint));
-    }
-  }
-  return elements;
-}
-
-/** Nothing but endpoints behind unchanged indexes differs. */
-const demandsAlike = (a: Placed, b: Placed): boolean =>
-  specsEqual(a.entry.spec, b.entry.spec) &&
-  a.entry.spec.affinityTimeoutSeconds === 0 &&
-  families.every(
-    (family) =>
-      a.slots[family].cluster.length === b.slots[family].cluster.length &&
-      a.slots[family].local.length === b.slots[family].local.length,
-  );
-
-/** The same frontends choose from the same lists, so an index means the same before and after. */
-function sameFrontends(a: Entry, b: Entry): boolean {
-  if (a.spec === b.spec) return true;
-  const names = (entry: Entry): string =>
-    [...frontendsOf(entry.spec)].map((f) => `${f.family} ${f.kind} ${f.ip} ${f.policy}`).join();
-  return a.spec.nodePort === b.spec.nodePort && names(a) === names(b);
 }

@@ -67,30 +67,41 @@ export const indexCount = (slots: Slots): number => slots.length * copiesOf(slot
 export const endpointAt = (slots: Slots, index: number): Endpoint | undefined =>
   index < indexCount(slots) ? slots[index % slots.length] : undefined;
 
-/** The elements for one index of one list, in every frontend that chooses from the list. */
-export function indexElements(
+/** Where the indexes of one list are kept for one frontend. */
+export interface IndexPlace {
+  readonly set: string;
+  readonly frontend: readonly (string | number)[];
+  readonly first: number;
+}
+
+/** For every frontend that chooses from the list. */
+export function indexPlaces(
   key: ServicePortKey,
   spec: ServicePortSpec,
+  family: Family,
   list: 'cluster' | 'local',
-  index: number,
-  endpoint: Endpoint,
-): Element[] {
+): IndexPlace[] {
   const { proto, port } = portOf(key);
-  const family = familyOf(endpoint.ip);
   const sets = setsOf[family];
-  const elements: Element[] = [];
+  const places: IndexPlace[] = [];
   for (const frontend of frontendsOf(spec)) {
     if (frontend.family !== family) continue;
     if (list === 'cluster' ? !usesCluster(frontend) : !usesLocal(frontend)) continue;
-    elements.push({
+    places.push({
       set: frontend.ip === null ? sets.nodePortEndpoint : sets.endpoint,
-      key: [...frontendKey(frontend, spec, proto, port), index + firstIndex(frontend, list)],
-      value: [endpoint.ip, endpoint.port],
-      comment: null,
+      frontend: frontendKey(frontend, spec, proto, port),
+      first: firstIndex(frontend, list),
     });
   }
-  return elements;
+  return places;
 }
+
+export const indexElement = (place: IndexPlace, index: number, { ip, port }: Endpoint): Element => ({
+  set: place.set,
+  key: [...place.frontend, place.first + index],
+  value: [ip, port],
+  comment: null,
+});
 
 /** Where a list begins: the local one after the other, where a frontend has both. */
 const firstIndex = (frontend: Frontend, list: 'cluster' | 'local'): number =>

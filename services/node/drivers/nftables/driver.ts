@@ -5,8 +5,9 @@ import { type Entry, entriesEqual, type RuleSet } from '@octoplane/model/rule-se
 import { NetlinkError } from '../../netlink/errors.ts';
 import { type Driver, DriverError, type DriverOptions, type Mismatch, type Refusal } from '../driver.ts';
 import { primaryAddresses } from './addresses.ts';
-import { Books, type StaleAffinity } from './books.ts';
-import { type Element, elementId, elementsEqual, elementText } from './element.ts';
+import { Books } from './books.ts';
+import type { StaleAffinity } from './difference.ts';
+import { type Element, elementId, elementText } from './element.ts';
 import { Frame } from './frame-keeper.ts';
 import { KernelTable, TransactionError } from './kernel.ts';
 import { tableName } from './layout.ts';
@@ -17,9 +18,9 @@ import { visibleEntry } from './visible.ts';
 import { TableWatch } from './watch.ts';
 
 /** Entries in one transaction while nothing is live yet: small enough to keep the memory of a cold load flat. */
-const coldPiece = 500;
+const coldPiece = 100;
 /** Entries read back at once. By key, always: a dump of a hash that is still growing misses elements. */
-const readBackPiece = 200;
+const readBackPiece = 50;
 /** Changes whose elements are remembered for the read-back; for more, what each entry needs is worked out again. */
 const rememberedChanges = 200;
 
@@ -63,7 +64,7 @@ export class NftablesDriver implements Driver {
     if (this.#frame.live || changes.length <= coldPiece) return this.#transact(changes);
     await this.#watch.aside(async () => {
       for (let i = 0; i < changes.length; i += coldPiece) {
-        this.#transact(changes.slice(i, i + coldPiece));
+        this.#transact(changes.slice(i, i + coldPiece), false);
         await nextTurn();
       }
     });
@@ -137,7 +138,7 @@ export class NftablesDriver implements Driver {
     this.#kernel[Symbol.dispose]();
   }
 
-  #transact(changes: readonly EntryChange[]): void {
+  #transact(changes: readonly EntryChange[], remembering = changes.length <= rememberedChanges): void {
     const plan = this.#books.plan(changes);
     try {
       this.#kernel.transact(plan.operations);
@@ -146,14 +147,13 @@ export class NftablesDriver implements Driver {
       throw translate('apply', error);
     }
     plan.commit();
-    this.#remember(changes, plan.operations);
+    if (remembering) this.#remember(changes, plan.operations);
     this.#translating('break affinity', () => {
       for (const stale of plan.stale) this.#breakAffinity(stale);
     });
   }
 
   #remember(changes: readonly EntryChange[], operations: readonly Operation[]): void {
-    if (changes.length > rememberedChanges) return;
     // Elements that entries share are read back with the first entry of the transaction.
     const [first] = changes;
     for (const operation of operations) {
@@ -194,11 +194,11 @@ export class NftablesDriver implements Driver {
       const operations = this.#written.get(key) ?? this.#expected(key);
       return operations.map((operation) => ({ key, operation, id: elementId(operation.element) }));
     });
-    const found = this.#kernel.read(steps.map(({ operation }) => operation.element));
     // What was deleted and added again counts as it was left.
-    const last = new Map(steps.map((step) => [step.id, step]));
-    for (const { key, operation, id } of last.values()) {
-      const message = discrepancy(operation, found.get(id));
+    const last = [...new Map(steps.map((step) => [step.id, step])).values()];
+    const differing = this.#kernel.compare(last.map(({ operation }) => operation.element));
+    for (const [i, { key, operation }] of last.entries()) {
+      const message = discrepancy(operation, differing.has(i) ? (differing.get(i) ?? null) : operation.element);
       if (message !== null) mismatches.push({ key, message });
     }
     return mismatches;
@@ -218,14 +218,14 @@ export class NftablesDriver implements Driver {
   }
 }
 
-function discrepancy(operation: ElementOperation, found: Element | undefined): string | null {
-  if (operation.t === 'add-element') {
-    const text = `${operation.element.set} { ${elementText(operation.element)} }`;
-    if (found === undefined) return `element ${text} is missing`;
-    return elementsEqual(found, operation.element) ? null : `element ${text} reads ${elementText(found)}`;
+function discrepancy(operation: ElementOperation, found: Element | null): string | null {
+  const { set } = operation.element;
+  if (operation.t === 'delete-element') {
+    return found === null ? null : `element ${set} { ${elementText(found)} } is still there`;
   }
-  if (found === undefined) return null;
-  return `element ${operation.element.set} { ${elementText(found)} } is still there`;
+  if (found === operation.element) return null;
+  const text = `${set} { ${elementText(operation.element)} }`;
+  return found === null ? `element ${text} is missing` : `element ${text} reads ${elementText(found)}`;
 }
 
 /** Codes that mean "there is no room", from nf_tables_api.c. */

@@ -1,7 +1,7 @@
 import { NetlinkError } from '../../netlink/errors.ts';
 import { eachAttribute, flags, headerLength, type Message, MessageWriter, textOf } from '../../netlink/message.ts';
 import { NetlinkSocket, protocols } from '../../netlink/socket.ts';
-import { type Element, elementId } from './element.ts';
+import { type Element, elementsEqual } from './element.ts';
 import { layoutOf, type SetLayout, tableName } from './layout.ts';
 import type { Operation } from './operation.ts';
 import { attributes, beginBatch, beginMessage, endBatch, headerBytes, messageTypes, setCommentIn } from './wire.ts';
@@ -86,14 +86,20 @@ export class KernelTable implements Disposable {
     }
   }
 
-  /** Those of the elements that are in the kernel, by id. */
-  read(elements: readonly Element[]): Map<string, Element> {
-    const found = new Map<string, Element>();
-    const bySet = Map.groupBy(elements, (element) => element.set);
-    for (const [set, wanted] of bySet) {
-      for (let i = 0; i < wanted.length; i += readAtOnce) this.#readSome(set, wanted.slice(i, i + readAtOnce), found);
+  /**
+   * Asks for each element by its key, and returns those that are not as given: by index, what is there in its place, null for
+   * nothing. Never a dump: one of a hash that is still growing misses elements.
+   */
+  compare(elements: readonly Element[]): Map<number, Element | null> {
+    const differing = new Map<number, Element | null>();
+    const bySet = Map.groupBy(elements.keys(), (i) => elements[i]?.set ?? '');
+    for (const [set, indexes] of bySet) {
+      const layout = layoutOf(set);
+      for (let i = 0; i < indexes.length; i += readAtOnce) {
+        this.#compareSome(layout, indexes.slice(i, i + readAtOnce), elements, differing);
+      }
     }
-    return found;
+    return differing;
   }
 
   /** Every element of a set; `restart` when the kernel's answer was overtaken by a change. */
@@ -319,24 +325,50 @@ export class KernelTable implements Disposable {
     writer.end();
   }
 
-  /** The kernel stops at the first element that it does not find, so after a miss they are asked for one by one. */
-  #readSome(set: string, wanted: readonly Element[], found: Map<string, Element>): void {
+  /**
+   * Answers come in the order of the questions, up to the first element that is not there. The questions carry the values, which the
+   * kernel ignores, so that the answers are compared with them byte by byte.
+   */
+  #compareSome(
+    layout: SetLayout,
+    indexes: readonly number[],
+    elements: readonly Element[],
+    differing: Map<number, Element | null>,
+  ): void {
     const writer = this.#writer;
-    const layout = layoutOf(set);
-    writer.reset();
-    const nest = beginElements(writer, messageTypes.getElement, flags.ack, set, this.#socket.nextSequence());
-    for (const element of wanted) writeElement(writer, element, false);
-    endElements(writer, nest);
-    const refusals = this.#socket.exchange(writer.bytes, (message) => {
-      eachElement(message, layout, (element) => {
-        if (element) found.set(elementId(element), element);
+    let next = 0;
+    while (next < indexes.length) {
+      writer.reset();
+      const asked = indexes.slice(next);
+      const bounds: number[] = [];
+      const nest = beginElements(writer, messageTypes.getElement, flags.ack, layout.name, this.#socket.nextSequence());
+      for (const i of asked) {
+        const element = elements[i];
+        bounds.push(writer.length);
+        if (element) writeElement(writer, element, true, layout);
+      }
+      bounds.push(writer.length);
+      endElements(writer, nest);
+      const question = writer.bytes;
+      let answered = 0;
+      const [refusal] = this.#socket.exchange(question, ({ body }) => {
+        eachElementIn(body, (from, to) => {
+          const index = asked[answered] ?? -1;
+          const wanted = elements[index];
+          // Past the header of the list item.
+          const start = (bounds[answered] ?? 0) + 4;
+          const end = bounds[answered + 1] ?? start;
+          answered++;
+          if (!wanted || sameAttributes(question, start, end, body, from, to)) return;
+          const found = readElement(body, from, to, layout);
+          if (found === null || !elementsEqual(found, wanted)) differing.set(index, found);
+        });
       });
-    });
-    const [refusal] = refusals;
-    if (refusal === undefined) return;
-    if (refusal.code !== 'ENOENT') throw refusal;
-    const rest = wanted.filter((element) => !found.has(elementId(element)));
-    if (wanted.length > 1) for (const element of rest) this.#readSome(set, [element], found);
+      if (refusal === undefined) return;
+      if (refusal.code !== 'ENOENT') throw refusal;
+      differing.set(asked[answered] ?? -1, null);
+      next += answered + 1;
+    }
   }
 
   #dumpElements(set: string, layout: SetLayout, visit: (element: Element | null) => void, restart: () => void): void {
@@ -381,11 +413,27 @@ export function tableOf(body: Buffer): string | null {
 }
 
 function eachElement(message: Message, layout: SetLayout, visit: (element: Element | null) => void): void {
-  const { body } = message;
+  eachElementIn(message.body, (from, to) => visit(readElement(message.body, from, to, layout)));
+}
+
+/** Bounds of the attributes of every element in a message. */
+function eachElementIn(body: Buffer, visit: (from: number, to: number) => void): void {
   eachAttribute(body, headerBytes, body.length, (type, start, end) => {
-    if (type !== attributes.elements) return;
-    eachAttribute(body, start, end, (_, from, to) => visit(readElement(body, from, to, layout)));
+    if (type === attributes.elements) eachAttribute(body, start, end, (_, from, to) => visit(from, to));
   });
+}
+
+/** Is every attribute of the one among those of the other, with the same bytes? */
+function sameAttributes(a: Buffer, start: number, end: number, b: Buffer, from: number, to: number): boolean {
+  let same = true;
+  eachAttribute(a, start, end, (type, valueStart, valueEnd) => {
+    let found = false;
+    eachAttribute(b, from, to, (other, otherStart, otherEnd) => {
+      if (other === type) found = a.compare(b, otherStart, otherEnd, valueStart, valueEnd) === 0;
+    });
+    if (!found) same = false;
+  });
+  return same;
 }
 
 function affinityLayout(name: string): SetLayout {
