@@ -1,3 +1,4 @@
+import { apply } from './apply.ts';
 import type { Benchmark } from './benchmark.ts';
 import { churn } from './churn.ts';
 import { compute } from './compute.ts';
@@ -6,4 +7,4 @@ import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [fleet, churn, memory, daemon, compute];
+export const benchmarks: readonly Benchmark[] = [apply, fleet, churn, memory, daemon, compute];

@@ -25,7 +25,7 @@ import {
 } from './difference.ts';
 import { Draft } from './draft.ts';
 import { type Element, elementId } from './element.ts';
-import { families, frontendNames } from './frontends.ts';
+import { families, frontendNames, frontendsOf, usesCluster, usesLocal } from './frontends.ts';
 import { setsOf } from './layout.ts';
 import type { Operation } from './operation.ts';
 import { refusalsOf } from './refusals.ts';
@@ -187,16 +187,19 @@ export class Books {
 
   /** Balances that have to reach further for these entries. */
   #grown(entries: Iterable<Placed | null>): { readonly balance: Balance; readonly size: number }[] {
-    let [cluster, local] = [0, 0];
+    const most = { service: { first: 0, local: 0 }, 'node-port': { first: 0, local: 0 } };
     for (const placed of entries) {
-      for (const family of families) {
-        cluster = Math.max(cluster, placed?.slots[family].cluster.length ?? 0);
-        local = Math.max(local, placed?.slots[family].local.length ?? 0);
+      if (placed === null) continue;
+      for (const frontend of frontendsOf(placed.entry.spec)) {
+        const { cluster, local } = placed.slots[frontend.family];
+        const lists = most[frontend.ip === null ? 'node-port' : 'service'];
+        // The local list comes first where a frontend has no other (internalTrafficPolicy Local).
+        lists.first = Math.max(lists.first, (usesCluster(frontend) ? cluster : local).length);
+        if (usesLocal(frontend)) lists.local = Math.max(lists.local, local.length);
       }
     }
-    // The local list comes first where a frontend has no other (internalTrafficPolicy Local).
     return balances
-      .map((balance) => ({ balance, size: sizeFor(balance.list === 'local' ? local : Math.max(cluster, local)) }))
+      .map((balance) => ({ balance, size: sizeFor(most[balance.frontend][balance.list]) }))
       .filter(({ balance, size }) => size > this.#largest(balance));
   }
 
