@@ -3,8 +3,9 @@ import type { Benchmark } from './benchmark.ts';
 import { churn } from './churn.ts';
 import { compute } from './compute.ts';
 import { daemon } from './daemon.ts';
+import { datapath } from './datapath.ts';
 import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [apply, fleet, churn, memory, daemon, compute];
+export const benchmarks: readonly Benchmark[] = [datapath, apply, fleet, churn, memory, daemon, compute];
