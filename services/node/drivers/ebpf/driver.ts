@@ -44,6 +44,8 @@ export class EbpfDriver implements Driver {
   readonly #ends: SocketEnds;
   #books: Books;
   #strays: Reading['strays'];
+  /** The change set that was checked last, if it fits and nothing was applied since. */
+  #fits: readonly EntryChange[] | null = null;
 
   private constructor(parts: Parts) {
     this.#options = parts.options;
@@ -92,11 +94,14 @@ export class EbpfDriver implements Driver {
   }
 
   check(changes: readonly EntryChange[]): readonly Refusal[] {
-    return refusals(changes, this.#books, this.#capacity);
+    const refused = refusals(changes, this.#books, this.#capacity);
+    this.#fits = refused.length === 0 ? changes : null;
+    return refused;
   }
 
   async apply(changes: readonly EntryChange[]): Promise<void> {
-    const refused = this.check(changes);
+    const refused = this.#fits === changes ? [] : this.check(changes);
+    this.#fits = null;
     if (refused.length > 0)
       throw new DriverError(refused.map(({ key, message }) => `${key}: ${message}`).join('; '), { refusals: refused });
     try {
@@ -125,6 +130,7 @@ export class EbpfDriver implements Driver {
       const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
       this.#books = books;
       this.#strays = strays;
+      this.#fits = null;
     } catch (error) {
       throw asDriverError(error, false);
     }

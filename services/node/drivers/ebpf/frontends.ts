@@ -15,17 +15,21 @@ export const frontendId = ({ ip, port, protocol }: Endpoint): string => `${ip}|$
 export function frontendsOf(key: ServicePortKey, spec: ServicePortSpec): readonly Frontend[] {
   const id = parseServicePortKey(key);
   if (id === null) return [];
-  const kinds = new Map<Ip, number>();
+  const { port, protocol } = id;
+  const frontends = spec.clusterIps.map((ip) => frontend(ip, port, protocol, frontendKinds.clusterIp));
   const add = (ips: readonly Ip[], kind: number) => {
-    for (const ip of ips) kinds.set(ip, (kinds.get(ip) ?? 0) | kind);
+    for (const ip of ips) {
+      const at = frontends.findIndex((each) => each.ip === ip);
+      const there = frontends[at];
+      if (there) frontends[at] = { ...there, kinds: there.kinds | kind };
+      else frontends.push(frontend(ip, port, protocol, kind));
+    }
   };
-  add(spec.clusterIps, frontendKinds.clusterIp);
   add(spec.externalIps, frontendKinds.externalIp);
   add(spec.loadBalancerIps, frontendKinds.loadBalancer);
-  const frontends = Array.from(kinds, ([ip, kind]) => frontend(ip, id.port, id.protocol, kind));
   if (spec.nodePort !== 0)
     for (const family of familiesOf(spec))
-      frontends.push(frontend(anyAddress(family), spec.nodePort, id.protocol, frontendKinds.nodePort));
+      frontends.push(frontend(anyAddress(family), spec.nodePort, protocol, frontendKinds.nodePort));
   return frontends;
 }
 

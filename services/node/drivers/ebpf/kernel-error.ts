@@ -24,7 +24,7 @@ export function checked(result: number, what: string): number {
   return result;
 }
 
-export const errnos = { noEntry: -2, noSpace: -28, fault: -14, exists: -17, noLink: -67 } as const;
+export const errnos = { noEntry: -2, noSpace: -28, fault: -14, exists: -17, noLink: -67, again: -11 } as const;
 
 /** Translates once, where the driver was asked. */
 export function asDriverError(error: unknown, torn: boolean): DriverError {

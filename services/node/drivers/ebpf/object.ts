@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DriverError } from '../driver.ts';
-import { checked, KernelError } from './kernel-error.ts';
+import { checked, errnos, KernelError } from './kernel-error.ts';
 import { libbpf, type Pointer } from './libbpf.ts';
 
 /** One compiled file, loaded: its maps are pinned, or taken over where they were. Nothing is attached yet. */
@@ -19,23 +19,17 @@ export class LoadedObject {
   static load(path: string, pinRoot: string | null, sizes: Readonly<Record<string, number>>): LoadedObject {
     const bpf = libbpf();
     const log = Buffer.alloc(1 << 20);
-    const object = bpf.openObject(path, pinRoot, log);
-    if (object === null)
-      throw new DriverError(`${path} cannot be opened: build it with "node services/node/bpf/build.ts".`, {
-        cause: new KernelError('bpf_object__open_file', bpf.errno()),
-      });
-    for (const [name, entries] of Object.entries(sizes)) {
-      const map = bpf.findMap(object, name);
-      if (map !== null) checked(bpf.setMaxEntries(map, entries), `sizing map ${name}`);
-    }
-    const result = bpf.loadObject(object);
-    if (result < 0) {
+    for (let attempt = 1; ; attempt++) {
+      const object = openObject(path, pinRoot, sizes, log);
+      const result = bpf.loadObject(object);
+      if (result >= 0) return new LoadedObject(object);
       bpf.closeObject(object);
+      // A signal interrupts the verifier (a profiler's, or SIGIO of a netlink socket): nothing is wrong with the program.
+      if (result === errnos.again && attempt < loadAttempts) continue;
       throw new DriverError(`the kernel does not take ${path}${verdict(log)}`, {
         cause: new KernelError('bpf_object__load', -result),
       });
     }
-    return new LoadedObject(object);
   }
 
   /** @throws when the object has no such map. */
@@ -68,6 +62,27 @@ export class LoadedObject {
   close(): void {
     libbpf().closeObject(this.#object);
   }
+}
+
+const loadAttempts = 20;
+
+function openObject(
+  path: string,
+  pinRoot: string | null,
+  sizes: Readonly<Record<string, number>>,
+  log: Buffer,
+): Pointer {
+  const bpf = libbpf();
+  const object = bpf.openObject(path, pinRoot, log);
+  if (object === null)
+    throw new DriverError(`${path} cannot be opened: build it with "node services/node/bpf/build.ts".`, {
+      cause: new KernelError('bpf_object__open_file', bpf.errno()),
+    });
+  for (const [name, entries] of Object.entries(sizes)) {
+    const map = bpf.findMap(object, name);
+    if (map !== null) checked(bpf.setMaxEntries(map, entries), `sizing map ${name}`);
+  }
+  return object;
 }
 
 /** Beside the bundle in a release; where the build puts it in a checkout. */

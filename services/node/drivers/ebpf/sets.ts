@@ -15,16 +15,25 @@ export interface BackendSet {
 }
 
 export function arrange(endpoints: readonly Endpoint[]): BackendSet {
-  const groups: Endpoint[][] = Array.from({ length: 8 }, () => []);
-  for (const endpoint of endpoints) groups[rankOf(endpoint)]?.push(endpoint);
-  const size = (rank: number): number => groups[rank]?.length ?? 0;
-  const windowsFrom = (first: number, start: number): Record<TrafficPolicy, Window> => ({
-    Cluster: { start, count: size(first) + size(first + 1) },
-    Local: { start: start + size(first), count: size(first + 1) + size(first + 2) },
-  });
-  const ipv4Count = size(0) + size(1) + size(2) + size(3);
-  return { ordered: groups.flat(), windows: { IPv4: windowsFrom(0, 0), IPv6: windowsFrom(4, ipv4Count) } };
+  const sizes = [0, 0, 0, 0, 0, 0, 0, 0];
+  let last = 0;
+  let inOrder = true;
+  for (const endpoint of endpoints) {
+    const rank = rankOf(endpoint);
+    sizes[rank] = (sizes[rank] ?? 0) + 1;
+    inOrder &&= rank >= last;
+    last = rank;
+  }
+  // Mostly all endpoints are of one rank, and nothing has to be moved.
+  const ordered = inOrder ? endpoints : endpoints.toSorted((a, b) => rankOf(a) - rankOf(b));
+  const [c4 = 0, b4 = 0, l4 = 0, d4 = 0, c6 = 0, b6 = 0, l6 = 0] = sizes;
+  return { ordered, windows: { IPv4: windows(0, c4, b4, l4), IPv6: windows(c4 + b4 + l4 + d4, c6, b6, l6) } };
 }
+
+const windows = (start: number, cluster: number, both: number, local: number): Record<TrafficPolicy, Window> => ({
+  Cluster: { start, count: cluster + both },
+  Local: { start: start + cluster, count: both + local },
+});
 
 /** Ranks ascend through a set. */
 export function rankOf({ ip, flags }: Pick<Endpoint, 'ip' | 'flags'>): number {
