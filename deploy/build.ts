@@ -1,15 +1,16 @@
 /**
- * `npm run build`: what ships. One bundle of the command line with all that is JavaScript in it, beside the one
- * dependency that is not (koffi, a native module) and the BPF programs, as an npm package in dist/.
+ * `npm run build`: what ships. One bundle of the command line, beside the dependencies that bring files of their own, the BPF
+ * programs and the protocol (for gRPC reflection), as an npm package in dist/.
  */
-import { chmod, copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildPrograms, objectDir } from '@octoplane/node/bpf/build.ts';
 import { build } from 'esbuild';
 
 const root = join(import.meta.dirname, '..');
 const out = join(root, 'dist');
-const native = ['koffi'];
+/** A native module, and what reads .proto files from its own package; by the service that depends on them. */
+const beside = { koffi: 'node', 'grpc-health-check': 'controller', '@grpc/reflection': 'controller' } as const;
 
 await rm(out, { recursive: true, force: true });
 await mkdir(out);
@@ -21,7 +22,7 @@ const { metafile } = await build({
   platform: 'node',
   target: 'node24',
   format: 'esm',
-  external: native,
+  external: Object.keys(beside),
   sourcemap: 'linked',
   legalComments: 'linked',
   metafile: true,
@@ -33,17 +34,20 @@ buildPrograms();
 await mkdir(join(out, 'bpf'));
 for (const name of (await readdir(objectDir)).filter((file) => file.endsWith('.bpf.o')))
   await copyFile(join(objectDir, name), join(out, 'bpf', name));
+await cp(join(root, 'proto/octoplane'), join(out, 'proto/octoplane'), { recursive: true });
 await copyFile(join(root, 'LICENSE'), join(out, 'LICENSE'));
 await writeFile(join(out, 'package.json'), `${JSON.stringify(await shippedManifest(), null, 2)}\n`);
 
 const bytes = Object.entries(metafile.outputs)
   .filter(([file]) => file.endsWith('.js'))
   .reduce((sum, [, output]) => sum + output.bytes, 0);
-console.log(`dist/: ${Math.round(bytes / 1024)} KB of JavaScript, ${native.join(', ')} beside it`);
+console.log(`dist/: ${Math.round(bytes / 1024)} KB of JavaScript, ${Object.keys(beside).join(', ')} beside it`);
 
 async function shippedManifest(): Promise<object> {
-  const cli = JSON.parse(await readFile(join(root, 'services/cli/package.json'), 'utf8'));
-  const node = JSON.parse(await readFile(join(root, 'services/node/package.json'), 'utf8'));
+  const cli = await manifestOf('cli');
+  const dependencies: Record<string, unknown> = {};
+  for (const [name, service] of Object.entries(beside))
+    dependencies[name] = (await manifestOf(service)).dependencies[name];
   return {
     name: 'octoplane',
     version: cli.version,
@@ -53,6 +57,17 @@ async function shippedManifest(): Promise<object> {
     bin: { octoplane: './main.js' },
     engines: { node: '>=24' },
     os: ['linux'],
-    dependencies: Object.fromEntries(native.map((name) => [name, node.dependencies[name]])),
+    dependencies,
   };
+}
+
+async function manifestOf(service: string): Promise<Manifest> {
+  return JSON.parse(await readFile(join(root, 'services', service, 'package.json'), 'utf8'));
+}
+
+interface Manifest {
+  readonly version: string;
+  readonly description: string;
+  readonly license: string;
+  readonly dependencies: Readonly<Record<string, string>>;
 }

@@ -1,21 +1,29 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Cluster } from '../support/lab/cluster.ts';
 import type { Daemon } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { syntheticManifests } from '../support/synthetic.ts';
 import type { Benchmark, Report } from './benchmark.ts';
 
+const root = join(import.meta.dirname, '../..');
 const services = 10_000;
 const endpoints = 10;
 
-/** The real daemons with a real kernel, fed from a directory of manifests: what `ps` would show an operator. */
+/** After a bulk a daemon gives memory back when it has been quiet for a while. */
+const quietMs = 5_000;
+
+/** What ships, with a real kernel, fed from a directory of manifests: what `ps` would show an operator. */
 export const memory: Benchmark = {
   name: 'memory',
   summary: 'RSS of controller and node daemon at 10,000 Services x 10 endpoints; --driver NAME',
   async run(report, _signal, args) {
     const at = args.indexOf('--driver');
     const driver = (at >= 0 && args[at + 1]) || 'nftables';
-    await using lab = await Lab.create({ nodes: 1, podsPerNode: 1 });
+    execFileSync(process.execPath, [join(root, 'deploy/build.ts')]);
+    await using lab = await Lab.create({ nodes: 1, podsPerNode: 1, program: join(root, 'dist/main.js') });
     await using cluster = await Cluster.start(lab, { driver });
     await cluster.settled();
     figures(report, cluster, driver, 'empty');
@@ -23,11 +31,13 @@ export const memory: Benchmark = {
     for (const [file, documents] of filesOf(syntheticManifests({ services, endpoints, nodes: 1, zones: 1 })))
       cluster.source.write(file, documents);
     await cluster.settled({ timeoutMs: 300_000 });
+    await delay(quietMs);
     figures(report, cluster, driver, `${services} x ${endpoints}`);
 
     await cluster.node('node-1').stop();
     cluster.node('node-1').start();
     await cluster.settled({ timeoutMs: 300_000 });
+    await delay(quietMs);
     figures(report, cluster, driver, `${services} x ${endpoints}, daemon restarted`);
   },
 };

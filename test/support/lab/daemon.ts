@@ -2,10 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Lab } from './lab.ts';
-
-const cli = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
 
 /**
  * A real `octoplane` process inside the network and the cgroup of a host of the lab, with its output in a file.
@@ -43,7 +40,7 @@ export class Daemon implements AsyncDisposable {
     // The shell joins the cgroup before anything of ours runs, then becomes the daemon: same process id.
     const command = ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', this.#lab.cgroupOf(this.#host)];
     const child = this.#lab.within(this.#host, () =>
-      spawn('sh', [...command, process.execPath, cli, ...args], { stdio: ['ignore', log, log] }),
+      spawn('sh', [...command, process.execPath, this.#lab.program, ...args], { stdio: ['ignore', log, log] }),
     );
     closeSync(log);
     this.#process = child;

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
 import { Agent } from './agent-client.ts';
@@ -35,6 +36,16 @@ const answerTimeoutMs = 8_000;
 export type DialOptions = Partial<Pick<DialRequest, 'timeoutMs' | 'bindPort' | 'bytes' | 'connected' | 'transport'>>;
 export type LoadOptions = Partial<Omit<LoadRequest, 'at' | 'ip' | 'port'>>;
 
+const sources = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
+
+interface Parts {
+  readonly plan: LabPlan;
+  readonly dir: string;
+  readonly cgroup: string;
+  readonly program: string;
+  readonly agents: ReadonlyMap<string, Agent>;
+}
+
 /**
  * Several hosts on one machine: namespaces for nodes, their pods and a client outside, as plan.ts draws them, with a process
  * in every host that opens real sockets for the test. Needs root. All of it is gone after `await using`, and what a lab of
@@ -46,14 +57,17 @@ export class Lab implements AsyncDisposable {
   readonly dir: string;
   /** cgroup v2 directory with one directory for each host. */
   readonly cgroup: string;
+  /** The octoplane that daemons of this lab run. */
+  readonly program: string;
   readonly #agents: ReadonlyMap<string, Agent>;
   readonly #hosts = new Map<string, HostPlan>();
   readonly #places = new Map<string, Place>();
 
-  private constructor(plan: LabPlan, dir: string, cgroup: string, agents: ReadonlyMap<string, Agent>) {
+  private constructor({ plan, dir, cgroup, program, agents }: Parts) {
     this.plan = plan;
     this.dir = dir;
     this.cgroup = cgroup;
+    this.program = program;
     this.#agents = agents;
     for (const host of plan.hosts) {
       for (const place of host.places) {
@@ -77,7 +91,7 @@ export class Lab implements AsyncDisposable {
       for (const host of plan.hosts) agents.set(host.name, await startAgent(host, cgroup));
       const dir = labDir(plan.prefix);
       mkdirSync(dir, { mode: 0o700 });
-      return new Lab(plan, dir, cgroup, agents);
+      return new Lab({ plan, dir, cgroup, program: options.program ?? sources, agents });
     } catch (error) {
       for (const agent of agents.values()) await agent[Symbol.asyncDispose]();
       await removeLeftovers(plan.prefix);

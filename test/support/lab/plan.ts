@@ -46,6 +46,8 @@ export interface LabOptions {
   readonly podsPerNode?: number;
   /** Default both. */
   readonly families?: readonly Family[];
+  /** The octoplane to run. Default: the sources of this checkout. */
+  readonly program?: string;
 }
 
 /** A further address of node N, on an interface that leads nowhere: reached from the node itself and from its pods. */
