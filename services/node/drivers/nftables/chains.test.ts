@@ -25,7 +25,7 @@ describe('balancing chains', () => {
         'goto node-port-local-balance-8',
     );
     expect(balanceChain(nodePort, 4, 4).rules.map(ruleText)[0]).toBe(
-      'dnat ip to meta l4proto . th dport . numgen random mod 4 offset 32768 map @node-port-endpoint4',
+      'meta nfproto ipv4 dnat ip to meta l4proto . th dport . numgen random mod 4 offset 32768 map @node-port-endpoint4',
     );
   });
 

@@ -44,11 +44,11 @@ export function ruleText(rule: Rule): string {
     case 'goto':
       return `goto ${rule.chain}`;
     case 'wide':
-      return `${lookupText(rule)} . ${numberText(1, rule.than)} @${rule.set} goto ${rule.chain}`;
+      return `${familyText(rule)}${lookupText(rule)} . ${numberText(1, rule.than)} @${rule.set} goto ${rule.chain}`;
     case 'dnat':
       return (
-        `dnat ${header(rule.family)} to ${lookupText(rule)} . ${numberText(rule.modulus, rule.offset)} ` +
-        `map @${rule.map}`
+        `${familyText(rule)}dnat ${header(rule.family)} to ${lookupText(rule)} . ` +
+        `${numberText(rule.modulus, rule.offset)} map @${rule.map}`
       );
     case 'dnat-known': {
       const ip = header(rule.family);
@@ -61,11 +61,14 @@ export function ruleText(rule: Rule): string {
   }
 }
 
-function lookupText(rule: Extract<Rule, { readonly frontend: FrontendForm }>): string {
-  if (rule.frontend === 'service') return `${header(rule.family)} daddr . meta l4proto . th dport`;
-  // A set of node ports says nothing of the family; a map with addresses does by what is done with them.
-  return `${rule.t === 'wide' ? `meta nfproto ${rule.family === 'IPv4' ? 'ipv4' : 'ipv6'} ` : ''}meta l4proto . th dport`;
-}
+type LookupRule = Extract<Rule, { readonly frontend: FrontendForm }>;
+
+const lookupText = (rule: LookupRule): string =>
+  rule.frontend === 'service' ? `${header(rule.family)} daddr . meta l4proto . th dport` : 'meta l4proto . th dport';
+
+/** A node port says nothing of the family; an address does. */
+const familyText = (rule: LookupRule): string =>
+  rule.frontend === 'service' ? '' : `meta nfproto ${rule.family === 'IPv4' ? 'ipv4' : 'ipv6'} `;
 
 /** nft has no constants in concatenations: one drawn out of one is always `offset`. */
 const numberText = (modulus: number, offset: number): string =>

@@ -1,10 +1,10 @@
 import type { Books } from './books.ts';
-import { affinityMapForm, balanceChains, balances, leastSize } from './chains.ts';
+import { affinityMapForm } from './chains.ts';
 import { chainsText, type FrameOptions, frameChainNames, hooks, hooksText, removeHookText, setsText } from './frame.ts';
 import type { KernelChain, KernelTable } from './kernel.ts';
 import { setLayouts } from './layout.ts';
 import { runNft } from './libnftables.ts';
-import type { Operation } from './operation.ts';
+import { entranceOperations, type Operation } from './operation.ts';
 import type { TableWatch } from './watch.ts';
 
 /** include/uapi/linux/netfilter.h: NF_INET_*. */
@@ -48,8 +48,7 @@ export class Frame {
   prepare(): void {
     if (this.#prepared) return;
     this.#run(setsText() + chainsText(this.#options()));
-    const entrances = balances.flatMap((balance) => balanceChains(balance, leastSize));
-    this.#kernel.transact(entrances.map((chain): Operation => ({ t: 'set-chain', chain })));
+    this.#kernel.transact(entranceOperations());
     this.#prepared = true;
     this.#live = hooks.some(({ name }) => this.#kernel.chains().some((chain) => chain.name === name));
   }

@@ -1,5 +1,5 @@
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
-import { type Affinity, affinityMap, type Chain, ruleText } from './chains.ts';
+import { type Affinity, affinityMap, balanceChains, balances, type Chain, leastSize, ruleText } from './chains.ts';
 import { type Element, elementText } from './element.ts';
 import { tableName } from './layout.ts';
 
@@ -12,6 +12,12 @@ export type Operation =
   | { readonly t: 'add-element'; readonly element: Element; readonly key: ServicePortKey | null }
   | { readonly t: 'delete-chain'; readonly name: string }
   | { readonly t: 'delete-map'; readonly name: string };
+
+/** The smallest balancing chains, to which the frame goes. */
+export const entranceOperations = (): Operation[] =>
+  balances.flatMap((balance) =>
+    balanceChains(balance, leastSize).map((chain): Operation => ({ t: 'set-chain', chain })),
+  );
 
 /** Clients that one affinity map remembers; the next one is balanced anew at each connection. */
 export const affinityMapSize = 262_144;
