@@ -4,12 +4,16 @@ import type { DriverName } from '@octoplane/node/drivers/driver.ts';
 import type { ApplyFigures, ApplyTask, Contrast } from './apply-child.ts';
 import type { Benchmark, Report } from './benchmark.ts';
 
+/** A driver, and on iptables its flavour: `iptables` is what the machine has by default, nft on a recent one. */
+type Subject = DriverName | 'iptables-legacy';
+
 /** docs: the budgets of design.md, milliseconds. */
-const budgets: Readonly<Partial<Record<DriverName, { readonly change: number; readonly coldLoad: number }>>> = {
+const budgets: Readonly<Partial<Record<Subject, { readonly change: number; readonly coldLoad: number }>>> = {
   ebpf: { change: 0.5, coldLoad: 500 },
   nftables: { change: 1, coldLoad: 1500 },
   ipvs: { change: 5, coldLoad: 3000 },
   iptables: { change: 40, coldLoad: 6000 },
+  'iptables-legacy': { change: 400, coldLoad: 1000 },
 };
 const mostGrowth = 1.5;
 const endpoints = 10;
@@ -18,7 +22,7 @@ const endpoints = 10;
  * What a driver takes to load a cluster, and to change one endpoint of it, read back each time. Each measurement has a process and a
  * network namespace of its own.
  *
- * Arguments: `--driver NAME`, repeatable, default nftables; sizes as numbers of services, default 1000 10000;
+ * Arguments: `--driver NAME` (or `iptables-legacy`), repeatable, default nftables; sizes as numbers of services, default 1000 10000;
  * `--no-contrast` leaves out the layout with chains for each service.
  */
 export const apply: Benchmark = {
@@ -27,7 +31,7 @@ export const apply: Benchmark = {
 
   async run(report, signal, args) {
     const sizes = args.filter((arg) => /^\d+$/.test(arg)).map(Number);
-    const named = args.flatMap((arg, i) => (args[i - 1] === '--driver' ? [arg as DriverName] : []));
+    const named = args.flatMap((arg, i) => (args[i - 1] === '--driver' ? [arg as Subject] : []));
     for (const driver of named.length > 0 ? named : (['nftables'] as const)) {
       await measureDriver(driver, sizes.length > 0 ? sizes : [1000, 10_000], report, signal);
     }
@@ -47,11 +51,13 @@ export const apply: Benchmark = {
   },
 };
 
-async function measureDriver(driver: DriverName, sizes: readonly number[], report: Report, signal: AbortSignal) {
+async function measureDriver(driver: Subject, sizes: readonly number[], report: Report, signal: AbortSignal) {
   const budget = budgets[driver];
   const medians: number[] = [];
   for (const services of sizes) {
-    const figures = await inChild<ApplyFigures>({ t: 'driver', driver, services, endpoints }, signal);
+    const legacy = driver === 'iptables-legacy';
+    const task = { t: 'driver', driver: legacy ? 'iptables' : driver, legacy, services, endpoints } as const;
+    const figures = await inChild<ApplyFigures>(task, signal);
     const name = `${driver}, ${label(services)}`;
     const cold = budget === undefined || services !== 10_000 ? {} : { budget: budget.coldLoad };
     const change = budget === undefined ? {} : { budget: budget.change };

@@ -58,7 +58,7 @@ export class Demand {
 
   /** To be removed if it is there. */
   drop(name: string): void {
-    this.#unwanted.add(name);
+    if (this.#books.has(name)) this.#unwanted.add(name);
   }
 
   /** To be removed: whatever is there and not wanted. */
@@ -67,7 +67,7 @@ export class Demand {
   }
 
   get work(): TableWork {
-    const gone = [...this.#unwanted].filter((name) => this.#books.has(name) && !this.#wanted.has(name));
+    const gone = [...this.#unwanted].filter((name) => !this.#wanted.has(name));
     return { chains: this.#missing, gone };
   }
 }

@@ -36,8 +36,16 @@ export type ServiceChainKind = 'SVC' | 'LOC' | 'EXT' | 'RNG';
 
 export const serviceChain = (kind: ServiceChainKind, key: ServicePortKey): string => `${prefix}${kind}-${keyHash(key)}`;
 
-/** 64 bits: at 100,000 service ports the odds of a clash are one in four thousand million. */
-export const keyHash = (key: ServicePortKey): string => hash('sha256', key).slice(0, 16).toUpperCase();
+let hashed: { readonly key: ServicePortKey; readonly hash: string } | null = null;
+
+/**
+ * 64 bits: at 100,000 service ports the odds of a clash are one in four thousand million. The names of one service port are
+ * asked for one after the other, so the last hash is kept.
+ */
+export function keyHash(key: ServicePortKey): string {
+  if (hashed?.key !== key) hashed = { key, hash: hash('sha256', key).slice(0, 16).toUpperCase() };
+  return hashed.hash;
+}
 
 /** The chain of a branch of a tree: its nibbles, or a hash where they are too many for a name. */
 export function branchChain(root: string, nibbles: string): string {
