@@ -78,6 +78,8 @@
 #define FRONTEND_MASQUERADE 4
 /* Clients must be within the service's source ranges (P23). */
 #define FRONTEND_RANGES 8
+/* Clients inside take an address of the node as their source too (masqueradeAll), which only packets can. */
+#define FRONTEND_PACKETS 16
 
 /* backend.flags: endpointFlags of the rule set, as they are. */
 #define BACKEND_CLUSTER 1

@@ -103,8 +103,8 @@ static __always_inline enum outcome replace(struct bpf_sock_addr *ctx, struct en
 		forget_peer(ctx, sending);
 		return outcome;
 	}
-	/* Source ranges need the client's address, which only its packets have. */
-	if (frontend.flags & FRONTEND_RANGES)
+	/* Source ranges need the client's address, and masquerading changes it: only its packets have one. */
+	if (frontend.flags & (FRONTEND_RANGES | FRONTEND_PACKETS))
 		return LEFT_ALONE;
 	if (!frontend.inside.count)
 		return frontend.flags & FRONTEND_DROP_INSIDE ? LEFT_ALONE : REFUSED;

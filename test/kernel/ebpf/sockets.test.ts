@@ -150,13 +150,13 @@ describe('sockets', () => {
         expect(Object.keys(any.answers).sort()).toEqual(until);
       });
 
-      it('serves node ports on the addresses of the node, and on loopback to the node alone', async () => {
+      it('serves node ports on the addresses of the node, and leaves loopback alone', async () => {
         await node.want(entry('web', { protocol, clusterIps: [vip], nodePort: 30080, endpoints: [at('pod-2a')] }));
         const loopback = family === 'IPv4' ? '127.0.0.1' : '::1';
         for (const from of ['pod-1a', 'node-1'])
           expect(await lab.dial(from, ip('node-1'), 30080, { transport: protocol })).toMatchObject({ by: 'pod-2a' });
-        expect(await lab.dial('node-1', loopback, 30080, { transport: protocol })).toMatchObject({ by: 'pod-2a' });
-        expect(await lab.dial('pod-1a', loopback, 30080, { transport: protocol })).toEqual({ t: 'refused' });
+        for (const from of ['pod-1a', 'node-1'])
+          expect(await lab.dial(from, loopback, 30080, { transport: protocol })).toEqual({ t: 'refused' });
       });
 
       it('keeps node ports from being bound on the node, and only there', async () => {

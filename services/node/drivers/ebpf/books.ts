@@ -1,6 +1,6 @@
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry } from '@octoplane/model/rule-set.ts';
-import type { IcmpMode } from '../driver.ts';
+import type { DriverOptions } from '../driver.ts';
 import { AddressBook } from './addresses.ts';
 import type { Capacity } from './capacity.ts';
 import { type Block, Slots } from './slots.ts';
@@ -12,6 +12,8 @@ export interface Books {
   readonly owners: Map<string, ServicePortKey>;
   readonly addresses: AddressBook;
   readonly slots: Slots;
+  /** Hide every client of a cluster IP behind its node (P35). */
+  readonly masqueradeAll: boolean;
   nextId: number;
   ranges: number;
 }
@@ -24,11 +26,14 @@ export interface Held {
   readonly entry: Entry;
 }
 
-export const emptyBooks = (capacity: Capacity, icmp: IcmpMode, taken: Iterable<Block> = []): Books => ({
+export type BookOptions = Pick<DriverOptions, 'icmp' | 'masqueradeAll'>;
+
+export const emptyBooks = (capacity: Capacity, options: BookOptions, taken: Iterable<Block> = []): Books => ({
   services: new Map(),
   owners: new Map(),
-  addresses: new AddressBook(icmp),
+  addresses: new AddressBook(options.icmp),
   slots: new Slots(capacity.backends, taken),
+  masqueradeAll: options.masqueradeAll,
   nextId: 1,
   ranges: 0,
 });

@@ -58,7 +58,7 @@ export class EbpfDriver implements Driver {
     this.#packetLinks = parts.packetLinks;
     this.#devices = new Devices();
     this.#ends = new SocketEnds(parts.objects.ends);
-    const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
+    const { books, strays } = readAll(this.#maps, this.#capacity, this.#options);
     this.#books = books;
     this.#strays = strays;
   }
@@ -127,7 +127,7 @@ export class EbpfDriver implements Driver {
 
   async dump(): Promise<RuleSet> {
     try {
-      const { books, strays } = readAll(this.#maps, this.#capacity, this.#options.icmp);
+      const { books, strays } = readAll(this.#maps, this.#capacity, this.#options);
       this.#books = books;
       this.#strays = strays;
       this.#fits = null;

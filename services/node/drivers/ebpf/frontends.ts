@@ -44,7 +44,7 @@ export function frontendValue(
   { ip, kinds }: Frontend,
   { spec }: Pick<Entry, 'spec'>,
   { windows }: BackendSet,
-  place: { readonly service: number; readonly start: number },
+  place: { readonly service: number; readonly start: number; readonly masqueradeAll: boolean },
 ): FrontendValue {
   const family = familyOf(ip);
   const external = (kinds & frontendKinds.clusterIp) === 0;
@@ -63,7 +63,8 @@ export function frontendValue(
       (elsewhere && inside.count === 0 ? frontendFlags.dropInside : 0) |
       (elsewhere && outside.count === 0 ? frontendFlags.dropOutside : 0) |
       (outsidePolicy === 'Cluster' ? frontendFlags.masquerade : 0) |
-      (kinds & frontendKinds.loadBalancer && spec.sourceRanges.length > 0 ? frontendFlags.ranges : 0),
+      (kinds & frontendKinds.loadBalancer && spec.sourceRanges.length > 0 ? frontendFlags.ranges : 0) |
+      (place.masqueradeAll && !external ? frontendFlags.packets : 0),
     kinds,
   };
 }

@@ -23,7 +23,7 @@ export const maxServiceKeyBytes = 160;
 export const maxSet = 65_535;
 
 export const frontendKinds = { clusterIp: 1, externalIp: 2, loadBalancer: 4, nodePort: 8 } as const;
-export const frontendFlags = { dropInside: 1, dropOutside: 2, masquerade: 4, ranges: 8 } as const;
+export const frontendFlags = { dropInside: 1, dropOutside: 2, masquerade: 4, ranges: 8, packets: 16 } as const;
 export const addressRoles = { node: 1, loopback: 2, clusterIp: 4, external: 8, localBackend: 16 } as const;
 export const echoActions = { pass: 0, reply: 1, reject: 2, drop: 3 } as const;
 

@@ -5,7 +5,7 @@ import type { NodePortAddresses } from '../driver.ts';
 import type { NodeRole } from './addresses.ts';
 import type { Device } from './devices.ts';
 
-/** Where node ports answer (P24). Loopback answers for the node's own processes, and only where all addresses do (P25). */
+/** Where node ports answer (P24). Loopback is left alone (P25), unless a range names it: then for the node's own processes. */
 export function nodePortRoles(
   devices: readonly Device[],
   wanted: NodePortAddresses,
@@ -15,8 +15,9 @@ export function nodePortRoles(
   for (const { addresses } of devices)
     for (const ip of addresses) {
       const accepted =
-        wanted.t === 'all' ||
-        (wanted.t === 'primary' ? primary.includes(ip) : wanted.cidrs.some((cidr) => cidrContains(cidr, ip)));
+        (wanted.t === 'all' && !isLoopback(ip)) ||
+        (wanted.t === 'primary' && primary.includes(ip)) ||
+        (wanted.t === 'cidrs' && wanted.cidrs.some((cidr) => cidrContains(cidr, ip)));
       if (accepted) roles.set(ip, isLoopback(ip) ? 'loopback' : 'node');
     }
   return roles;

@@ -18,7 +18,7 @@ export function mismatches(changes: readonly EntryChange[], books: Books, maps: 
       (after !== null
         ? held === undefined
           ? 'its record is missing'
-          : differenceFrom(after, held, maps)
+          : differenceFrom(after, held, books, maps)
         : held === undefined
           ? null
           : 'its record is still there');
@@ -39,7 +39,7 @@ function leftOf(before: Entry, after: Entry | null, books: Books, maps: KernelMa
   return null;
 }
 
-function differenceFrom(after: Entry, { id, start }: Held, maps: KernelMaps): string | null {
+function differenceFrom(after: Entry, { id, start }: Held, books: Books, maps: KernelMaps): string | null {
   const set = arrange(after.endpoints);
   const expectedSet = Buffer.alloc(set.ordered.length * backendBytes);
   writeSet(expectedSet, { start: 0, service: id, endpoints: set.ordered });
@@ -56,7 +56,7 @@ function differenceFrom(after: Entry, { id, start }: Held, maps: KernelMaps): st
     )
       return `endpoint ${ip}:${port} is missing`;
 
-  const frontends = frontendsAt(after, set, { id, start });
+  const frontends = frontendsAt(after, set, { id, start }, books);
   const { keys, values } = frontendElements(frontends, maps);
   const actual = Buffer.alloc(frontendBytes);
   for (const [i, { key }] of frontends.entries()) {

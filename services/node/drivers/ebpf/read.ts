@@ -1,8 +1,7 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import { parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
 import { compareEndpoints, type Endpoint, type Entry } from '@octoplane/model/rule-set.ts';
-import type { IcmpMode } from '../driver.ts';
-import { type Books, emptyBooks } from './books.ts';
+import { type BookOptions, type Books, emptyBooks } from './books.ts';
 import type { Capacity } from './capacity.ts';
 import { frontendId, frontendsOf, frontendValue } from './frontends.ts';
 import type { KernelMaps } from './kernel-maps.ts';
@@ -40,16 +39,20 @@ export interface Reading {
  * Reads everything. An entry is what its service's record and endpoints say, with those frontends that say the same: one
  * that a torn change or somebody else left differently is not listed, so the next change set writes it again.
  */
-export function readAll(maps: KernelMaps, capacity: Capacity, icmp: IcmpMode): Reading {
+export function readAll(maps: KernelMaps, capacity: Capacity, options: BookOptions): Reading {
   const found = readFrontends(maps);
   const ranges = readRanges(maps);
   const records = readRecords(maps);
-  const books = emptyBooks(capacity, icmp, takenBlocks(records, found));
+  const books = emptyBooks(capacity, options, takenBlocks(records, found));
   const strayServices: number[] = [];
   const explained = new Set<string>();
   for (const [id, record] of records) {
     books.nextId = Math.max(books.nextId, id + 1);
-    const entry = entryOf({ id, record, ranges: ranges.get(id) ?? [], found: found.get(id) ?? [] }, maps, capacity);
+    const entry = entryOf(
+      { id, record, ranges: ranges.get(id) ?? [], found: found.get(id) ?? [], masqueradeAll: books.masqueradeAll },
+      maps,
+      capacity,
+    );
     if (entry === null || books.services.has(entry.key)) {
       strayServices.push(id);
       continue;
@@ -125,10 +128,15 @@ interface Found {
   readonly record: ServiceRecord;
   readonly ranges: readonly string[];
   readonly found: readonly FoundFrontend[];
+  readonly masqueradeAll: boolean;
 }
 
 /** Null: the record or its endpoints are not what this driver writes. */
-function entryOf({ id, record, ranges, found }: Found, maps: KernelMaps, capacity: Capacity): Entry | null {
+function entryOf(
+  { id, record, ranges, found, masqueradeAll }: Found,
+  maps: KernelMaps,
+  capacity: Capacity,
+): Entry | null {
   if (parseServicePortKey(record.key) === null || record.start + record.count > capacity.backends) return null;
   const endpoints = endpointsAt(record, id, maps.backends.bytes);
   if (endpoints === null) return null;
@@ -150,13 +158,13 @@ function entryOf({ id, record, ranges, found }: Found, maps: KernelMaps, capacit
     healthCheckNodePort: 0,
     usableFamilies: record.usableFamilies,
   } as const;
-  return withoutAltered({ key, spec, endpoints }, { id, record, found });
+  return withoutAltered({ key, spec, endpoints }, { id, record, found, masqueradeAll });
 }
 
 /** Takes out of the header what the kernel's frontends do not bear out. */
-function withoutAltered(entry: Entry, { id, record, found }: Omit<Found, 'ranges'>): Entry {
+function withoutAltered(entry: Entry, { id, record, found, masqueradeAll }: Omit<Found, 'ranges'>): Entry {
   const set = arrange(entry.endpoints);
-  const places = { service: id, start: record.start };
+  const places = { service: id, start: record.start, masqueradeAll };
   const altered = new Set<string>();
   const actual = new Map(found.map((frontend) => [frontendId(frontend.key), frontend]));
   const keyBytes = Buffer.alloc(endpointBytes);

@@ -59,10 +59,15 @@ export function render(changes: readonly EntryChange[], books: Books): Writes {
 }
 
 /** Everything that a service port's frontends say. */
-export function frontendsAt(entry: Entry, set: BackendSet, held: { readonly id: number; readonly start: number }) {
+export function frontendsAt(
+  entry: Entry,
+  set: BackendSet,
+  held: { readonly id: number; readonly start: number },
+  books: Books,
+) {
   return frontendsOf(entry.key, entry.spec).map((key) => ({
     key,
-    value: frontendValue(key, entry, set, { service: held.id, start: held.start }),
+    value: frontendValue(key, entry, set, { service: held.id, start: held.start, masqueradeAll: books.masqueradeAll }),
   }));
 }
 
@@ -114,7 +119,7 @@ function place(key: ServicePortKey, entry: Entry, books: Books, writes: WriteLis
     writes.sets.push({ start, service: id, endpoints: set.ordered });
     if (held) writes.garbage.push({ start: held.start, count: held.entry.endpoints.length });
   }
-  for (const frontend of frontendsAt(entry, set, { id, start })) {
+  for (const frontend of frontendsAt(entry, set, { id, start }, books)) {
     books.owners.set(frontendId(frontend.key), key);
     writes.setFrontend(frontend);
   }
