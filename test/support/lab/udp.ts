@@ -32,8 +32,8 @@ export class UdpFlow {
 
   constructor(netns: string, to: UdpTarget) {
     this.#to = to;
-    const { bindPort: port, allErrors = false } = to;
-    this.#socket = datagramSocket(netns, isIPv4(to.ip) ? '0.0.0.0' : '::', port, { allErrors });
+    const { bindPort, allErrors = false } = to;
+    this.#socket = clientSocket(netns, isIPv4(to.ip) ? '0.0.0.0' : '::', bindPort, allErrors);
     this.#socket.on('message', (data, from) => {
       // Like a resolver, an unconnected client takes an answer only from the address it asked.
       if (from.address === to.ip && from.port === to.port) this.#settle(parseAnswer(data.toString()));
@@ -94,6 +94,27 @@ export async function dialUdp(
   const outcome = await flow.ask(to.timeoutMs, to.bytes, to.resendMs);
   await flow.close();
   return outcome;
+}
+
+/**
+ * Ports for clients that do not ask for one, in turn: a port that the kernel picks by chance may be one of a moment ago, whose
+ * flow conntrack remembers for minutes, and then nothing is chosen anew.
+ */
+const firstPort = 41_000;
+const lastPort = 60_000;
+let nextPort = firstPort;
+
+function clientSocket(netns: string, any: Ip, bindPort: number, allErrors: boolean): Socket {
+  if (bindPort > 0) return datagramSocket(netns, any, bindPort, { allErrors });
+  for (;;) {
+    const port = nextPort;
+    nextPort = port === lastPort ? firstPort : port + 1;
+    try {
+      return datagramSocket(netns, any, port, { allErrors });
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== 'EADDRINUSE') throw error;
+    }
+  }
 }
 
 interface DatagramOptions {
