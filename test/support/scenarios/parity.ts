@@ -80,7 +80,7 @@ export const provedElsewhere: readonly ProvedElsewhere[] = [
   { row: 'P43', tests: ['test/kernel/faults.test.ts'], why: 'it is about a daemon that starts without a controller' },
   { row: 'P44', tests: ['test/kernel/hitless.test.ts'], why: 'it needs load while daemons die' },
   { row: 'P45', tests: ['test/kernel/faults.test.ts'], why: 'another program has to flush rules' },
-  { row: 'P46', tests: ['test/bench/list.ts'], why: 'it is a cost, measured by the benchmark apply' },
+  { row: 'P46', tests: ['test/bench/apply.ts'], why: 'it is a cost, measured by the benchmark apply' },
   { row: 'P47', tests: ['test/kernel/faults.test.ts'], why: 'it needs daemons with other flags' },
   { row: 'P51', tests: [], why: 'KubeProxyConfiguration is not read yet' },
   { row: 'P52', tests: [], why: 'it is about one driver alone', drivers: ['ipvs'] },
