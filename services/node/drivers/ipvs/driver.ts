@@ -20,7 +20,7 @@ import {
 } from './layout.ts';
 import { Marks } from './marks.ts';
 import type { NodeAddresses } from './node-addresses.ts';
-import type { LayoutChange } from './plan.ts';
+import { farewellOf, type LayoutChange } from './plan.ts';
 import { Programmer } from './programmer.ts';
 import { surplusOf } from './prune.ts';
 import { entriesIn, type Found } from './read.ts';
@@ -130,10 +130,7 @@ export class IpvsDriver implements Driver {
       const surplus = surplusOf(layouts, addresses.entries(), this.#find());
       this.#programmer.elements('add', surplus.missing);
       const retired = this.#programmer.retire(
-        surplus.services.map((service) => ({
-          service,
-          protocol: service.id.t === 'mark' ? 'TCP' : service.id.protocol,
-        })),
+        surplus.services.map(({ id }) => ({ id, how: farewellOf(id.t === 'mark' ? 'TCP' : id.protocol, false) })),
       );
       const moved = this.#programmer.acquireAddresses() + this.#programmer.releaseAddresses();
       this.#programmer.elements('remove', surplus.extra);

@@ -106,7 +106,8 @@ function roleOf({ kind, policy }: Frontend): 'internal' | 'external' | 'local' {
   return policy === 'Local' ? 'local' : 'external';
 }
 
-const hasOpen = (destinations: PlannedService['destinations']): boolean =>
+/** Does it take new connections? Without, it is there only as long as it has old ones. */
+export const hasOpen = (destinations: PlannedService['destinations']): boolean =>
   destinations.values().some(({ draining }) => !draining);
 
 /** Frontends of the same family and policy share one map. */

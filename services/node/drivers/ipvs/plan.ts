@@ -1,6 +1,6 @@
 import type { Protocol, ServicePortKey } from '@octoplane/model/keys.ts';
 import type { EndpointId } from '@octoplane/model/rule-set.ts';
-import type { Layout, PlannedElement, PlannedService } from './layout.ts';
+import { hasOpen, type Layout, type PlannedElement, type PlannedService } from './layout.ts';
 import type { VirtualService, VirtualServiceId } from './virtual-service.ts';
 
 /** One entry's layout before and after. */
@@ -19,8 +19,14 @@ export interface Plan {
   /** Of services that are not new. */
   readonly openDestinations: readonly { readonly id: VirtualServiceId; readonly destination: EndpointId }[];
   readonly closeDestinations: readonly Closing[];
-  readonly retired: readonly PlannedService[];
+  readonly retired: readonly Retirement[];
   readonly removeElements: readonly PlannedElement[];
+}
+
+/** A service that takes no new connections any more. */
+export interface Retirement {
+  readonly id: VirtualServiceId;
+  readonly how: Farewell;
 }
 
 export interface Closing {
@@ -46,7 +52,7 @@ export function planOf(changes: readonly LayoutChange[]): Plan {
     setServices: [] as VirtualService[],
     openDestinations: [] as { id: VirtualServiceId; destination: EndpointId }[],
     closeDestinations: [] as Closing[],
-    retired: [] as PlannedService[],
+    retired: [] as Retirement[],
     removeElements: [] as PlannedElement[],
   };
   // A frontend may pass from one entry to another in the same change set: what one gives up the other keeps.
@@ -63,10 +69,14 @@ export function planOf(changes: readonly LayoutChange[]): Plan {
     }
     for (const [text, planned] of after.services) {
       const old = before.services.get(text);
-      if (!old) plan.newServices.push({ key, planned });
-      else changeService(old, planned, plan);
+      const wasOpen = old !== undefined && hasOpen(old.destinations);
+      // One that took no new connections may have gone with its last old one: it is made anew, or taken over.
+      if (hasOpen(planned.destinations) && !wasOpen) plan.newServices.push({ key, planned });
+      else if (old) changeService(old, planned, plan);
+      if (wasOpen && !hasOpen(planned.destinations)) plan.retired.push({ id: planned.service.id, how: 'drain' });
     }
-    for (const [text, planned] of before.services) if (!wantedServices.has(text)) plan.retired.push(planned);
+    for (const [text, { service, protocol }] of before.services)
+      if (!wantedServices.has(text)) plan.retired.push({ id: service.id, how: farewellOf(protocol, false) });
   }
   return plan;
 }
@@ -81,8 +91,9 @@ function changeService(
   },
 ): void {
   const { service, protocol } = planned;
-  if (service.persistenceSeconds !== old.service.persistenceSeconds || service.scheduler !== old.service.scheduler)
-    plan.setServices.push(service);
+  const isAltered =
+    service.persistenceSeconds !== old.service.persistenceSeconds || service.scheduler !== old.service.scheduler;
+  if (isAltered && hasOpen(planned.destinations)) plan.setServices.push(service);
   if (planned.destinations === old.destinations) return;
   for (const [text, destination] of planned.destinations) {
     const known = old.destinations.get(text);

@@ -1,15 +1,15 @@
 import { familyOf, type Ip } from '@octoplane/model/address.ts';
-import type { Protocol, ServicePortKey } from '@octoplane/model/keys.ts';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import { DriverError, type Refusal } from '../driver.ts';
 import { AddressBook } from './addresses.ts';
 import type { ServiceDevice } from './device.ts';
 import { Drains, endOf } from './drains.ts';
 import { destinationText, type PlannedElement, type PlannedService } from './layout.ts';
-import { type Closing, farewellOf, type LayoutChange, planOf } from './plan.ts';
+import { type Closing, farewellOf, type LayoutChange, planOf, type Retirement } from './plan.ts';
 import { setSpec } from './set-names.ts';
 import type { IpSets } from './sets.ts';
 import { type IpvsTable, isAbsent, type TableRequest } from './table.ts';
-import { describeId, idText, type VirtualService, type VirtualServiceId } from './virtual-service.ts';
+import { describeId, idText, type VirtualServiceId } from './virtual-service.ts';
 
 /**
  * Brings layouts about in the kernel, which has no transactions here, in an order that fails no connection:
@@ -62,12 +62,12 @@ export class Programmer {
    * Services that are to be there no more: at once without connections, otherwise with their last one. Returns how many still
    * took new connections.
    */
-  retire(services: readonly { readonly service: Pick<VirtualService, 'id'>; readonly protocol: Protocol }[]): number {
+  retire(services: readonly Retirement[]): number {
     const atOnce: TableRequest[] = [];
     let open = 0;
-    for (const { service, protocol } of services) {
-      if (farewellOf(protocol, false) === 'drain') open += this.#retireSlowly(service.id) ? 1 : 0;
-      else atOnce.push({ t: 'delete-service', id: service.id });
+    for (const { id, how } of services) {
+      if (how === 'drain') open += this.#retireSlowly(id) ? 1 : 0;
+      else atOnce.push({ t: 'delete-service', id });
     }
     this.#execute(atOnce);
     for (const request of atOnce) if ('id' in request) this.#forget(request.id);

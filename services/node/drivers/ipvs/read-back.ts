@@ -1,11 +1,11 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import type { ServiceDevice } from './device.ts';
-import { destinationText, elementText, type PlannedService } from './layout.ts';
+import { destinationText, elementText, hasOpen, type PlannedService } from './layout.ts';
 import type { LayoutChange } from './plan.ts';
 import type { IpSets, SetElement, SetRequest } from './sets.ts';
 import { isAbsentElement } from './sets.ts';
 import type { IpvsTable } from './table.ts';
-import { describeId } from './virtual-service.ts';
+import { describeId, type VirtualServiceId } from './virtual-service.ts';
 
 /** The parts of the kernel that are asked. */
 export interface Asked {
@@ -23,9 +23,8 @@ export function mismatchOf({ before, after }: LayoutChange, asked: Asked): strin
   }
   for (const [text, { service }] of before.services) {
     if (after.services.has(text)) continue;
-    // Those with connections are still there, and take no new ones.
-    const open = asked.table.destinations(service.id).some(({ weight }) => weight !== 0);
-    if (open) return `the virtual service for ${describeId(service.id)} is still there`;
+    const message = openMismatch(service.id, asked.table);
+    if (message !== null) return message;
   }
   return (
     elementMismatch({ before, after }, asked.sets) ?? addressMismatch(before.addresses, after.addresses, asked.device)
@@ -37,7 +36,14 @@ const sameService = (a: PlannedService, b: PlannedService): boolean =>
   a.destinations.size === b.destinations.size &&
   [...b.destinations].every(([text, { draining }]) => a.destinations.get(text)?.draining === draining);
 
+/** Those with connections are still there, and take no new ones. */
+const openMismatch = (id: VirtualServiceId, table: Asked['table']): string | null =>
+  table.destinations(id).some(({ weight }) => weight !== 0)
+    ? `the virtual service for ${describeId(id)} still takes connections`
+    : null;
+
 function serviceMismatch({ service, destinations }: PlannedService, table: Asked['table']): string | null {
+  if (!hasOpen(destinations)) return openMismatch(service.id, table);
   const found = table.service(service.id);
   const name = `the virtual service for ${describeId(service.id)}`;
   if (!found) return `${name} is missing`;
