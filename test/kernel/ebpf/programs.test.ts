@@ -264,6 +264,31 @@ describe('the packet programs', () => {
     );
   });
 
+  it('spreads new flows evenly, and moves those of an endpoint that goes and no others', async () => {
+    const many = (count: number) =>
+      entry('many', {
+        externalIps: ['198.51.100.9'],
+        externalPolicy: 'Local',
+        endpoints: Array.from({ length: count }, (_, i) => endpoint(`10.244.3.${i + 1}:8080`, here)),
+      });
+    const [ten, nine] = [many(10), many(9)];
+    const place = () =>
+      Array.from({ length: 2000 }, (_, i) => {
+        const wire = { from: `172.18.1.${i % 200}`, to: '198.51.100.9' };
+        return read(runProgram('octo_outside', tcp(wire, { sport: 2000 + i, dport: 80 }, SYN)).packet).to;
+      });
+    await driver.apply([{ key: ten.key, before: null, after: ten }]);
+    const before = place();
+    const counts = Map.groupBy(before, (ip) => ip);
+    expect(counts.size).toBe(10);
+    for (const [ip, flows] of counts) expect(flows.length, ip).toSatisfy((n: number) => n > 130 && n < 270);
+    forgetFlows();
+    await driver.apply([{ key: nine.key, before: ten, after: nine }]);
+    const after = place();
+    for (const [i, ip] of before.entries()) if (ip !== '10.244.3.10') expect(after[i]).toBe(ip);
+    expect(new Set(after.filter((_, i) => before[i] === '10.244.3.10')).size).toBe(9);
+  });
+
   it('costs the verifier what it did', () => {
     const sockets = LoadedObject.load(objectPath('sockets'), join(options.bpfFsPath, 'octoplane/maps-1'), {});
     const counts: Record<string, number> = {};
@@ -275,6 +300,15 @@ describe('the packet programs', () => {
     for (const [name, count] of Object.entries(counts)) expect(count, name).toBeLessThan((verified[name] ?? 0) * 1.25);
   });
 });
+
+/** As if all connections had ended long ago: what is chosen then is chosen anew. */
+function forgetFlows(): void {
+  const bpf = libbpf();
+  const fd = bpf.openPin(join(options.bpfFsPath, 'octoplane/maps-1/flows'));
+  const key = Buffer.alloc(40);
+  while (bpf.nextKey(fd, null, key) === 0) bpf.remove(fd, key);
+  bpf.closeFd(fd);
+}
 
 /** BPF_PROG_TEST_RUN takes no packet without a whole IP header. */
 const shortest = (packet: Buffer): number => (packet.readUInt16BE(12) === 0x86dd ? 54 : 34);
