@@ -40,6 +40,7 @@ describe('nftables, as packets meet it', () => {
     }
   });
   afterAll(async () => {
+    await lab.stopServing();
     await lab[Symbol.asyncDispose]();
     options[Symbol.dispose]();
   });
@@ -111,6 +112,12 @@ describe('nftables, as packets meet it', () => {
       await hold(entryOf([], {}, udp), entryOf([endpoint('pod-1a')]));
       expect(await lab.dial(from, vip, 80)).toMatchObject({ by: 'pod-1a' });
       expect(await lab.dial(from, vip, 80, { transport: 'UDP' })).toEqual({ t: 'refused' });
+    });
+
+    it('carries SCTP', async () => {
+      await lab.serve('pod-2a', family, 8080, 'SCTP');
+      await hold(entryOf([endpoint('pod-2a')], {}, servicePortKey(serviceName('default', 'web'), 80, 'SCTP')));
+      expect(await lab.dial('pod-1b', vip, 80, { transport: 'SCTP' })).toMatchObject({ by: 'pod-2a' });
     });
 
     it('rejects without endpoints, drops where others have some, rejects other ports of a cluster IP', async () => {

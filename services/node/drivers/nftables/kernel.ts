@@ -16,6 +16,8 @@ const readAtOnce = 64;
 export interface KernelSet {
   readonly name: string;
   readonly timeoutMs: number;
+  /** How many elements it has; null where the kernel does not say (before 6.15 or so). */
+  readonly count: number | null;
   readonly comment: string | null;
 }
 
@@ -176,13 +178,15 @@ export class KernelTable implements Disposable {
     this.#dumpTable(messageTypes.getSet, found, (body) => {
       let name = '';
       let timeoutMs = 0;
+      let count: number | null = null;
       let comment: string | null = null;
       eachAttribute(body, headerBytes, body.length, (type, start, end) => {
         if (type === attributes.setName) name = textOf(body, start, end);
         else if (type === attributes.setTimeout) timeoutMs = Number(body.readBigUInt64BE(start));
+        else if (type === attributes.setCount) count = body.readUInt32BE(start);
         else if (type === attributes.setUserData) comment = setCommentIn(body, start, end);
       });
-      return { name, timeoutMs, comment };
+      return { name, timeoutMs, count, comment };
     });
     return found;
   }

@@ -50,6 +50,8 @@ export function readTable(kernel: KernelTable, books: Books): RuleSet {
   return ruleSet;
 }
 
+const dumpAttempts = 5;
+
 interface Note extends FrontendNote {
   readonly ip: Ip | null;
   readonly port: number;
@@ -80,14 +82,17 @@ class Found {
 
   constructor(kernel: KernelTable) {
     const sets = kernel.sets();
-    const present = new Set(sets.map(({ name }) => name));
+    const present = new Map(sets.map((set) => [set.name, set]));
     this.#maps = new Map(sets.filter(({ name }) => affinityMapForm.test(name)).map((set) => [set.name, set]));
     for (const { comment, timeoutMs } of this.#maps.values()) {
       const [key = ''] = (comment ?? '').split(' ');
       this.#timeouts.set(key, timeoutMs / 1000);
     }
     this.chains = new Set(kernel.chains().map(({ name }) => name));
-    for (const { name } of setLayouts) if (present.has(name)) this.#readSet(kernel, name);
+    for (const { name } of setLayouts) {
+      const set = present.get(name);
+      if (set) this.#readSet(kernel, set);
+    }
     this.#takeNotes();
   }
 
@@ -160,28 +165,33 @@ class Found {
     yield* this.#odd;
   }
 
-  #readSet(kernel: KernelTable, name: string): void {
+  #readSet(kernel: KernelTable, { name, count }: KernelSet): void {
     const slots = families.some(
       (family) => name === setsOf[family].endpoint || name === setsOf[family].nodePortEndpoint,
     );
     const hairpin = families.some((family) => name === setsOf[family].hairpin);
     const elements: Element[] = [];
+    let seen = 0;
     const forget = (): void => {
+      seen = 0;
       elements.splice(0);
       for (const [id, table] of this.#slots) if (table.set === name) this.#slots.delete(id);
       if (hairpin)
-        for (const ip of [...this.#hairpins]) if (setsOf[familyOf(ip)].hairpin === name) this.#hairpins.delete(ip);
+        for (const ip of this.#hairpins) if (setsOf[familyOf(ip)].hairpin === name) this.#hairpins.delete(ip);
     };
-    kernel.dump(
-      name,
-      (element) => {
-        if (element === null) return;
-        if (slots) this.#takeSlot(element);
-        else if (hairpin && element.key[0] === element.key[1]) this.#hairpins.add(String(element.key[0]));
-        else elements.push(element);
-      },
-      forget,
-    );
+    const take = (element: Element | null): void => {
+      seen++;
+      if (element === null) return;
+      if (slots) this.#takeSlot(element);
+      else if (hairpin && element.key[0] === element.key[1]) this.#hairpins.add(String(element.key[0]));
+      else elements.push(element);
+    };
+    // The kernel spreads a hash that has grown over more buckets in the background, and a dump meanwhile misses elements.
+    for (let attempt = 1; attempt <= dumpAttempts; attempt++) {
+      forget();
+      kernel.dump(name, take, forget);
+      if (count === null || seen >= count) break;
+    }
     for (const element of elements) {
       if (hairpin) this.#odd.push(element);
       else this.#elements.set(elementId(element), element);

@@ -39,6 +39,7 @@ export const attributes = {
   setName: 2,
   setTimeout: 11,
   setUserData: 13,
+  setCount: 20,
   chainName: 3,
   chainHook: 4,
   chainPolicy: 5,
