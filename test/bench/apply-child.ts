@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import { compareEndpoints, type Endpoint, type Entry, endpointFlags } from '@octoplane/model/rule-set.ts';
@@ -6,6 +8,7 @@ import type { DriverName } from '@octoplane/node/drivers/driver.ts';
 import { driverRegistry } from '@octoplane/node/drivers/registry.ts';
 import { enterOwnNetwork, run } from '../contract/namespace.ts';
 import { contractOptions } from '../contract/options.ts';
+import { bpfFs, cgroupRoot } from '../support/lab/build.ts';
 
 /** The process of one measurement of apply.ts; answers over IPC. */
 export type ApplyTask =
@@ -49,13 +52,28 @@ enterOwnNetwork();
 const figures = task.t === 'driver' ? await measure(task) : contrast(task.services, task.endpoints);
 process.send?.(figures, () => process.disconnect());
 
+/** Where the ebpf driver attaches and pins; the others look at neither. */
+function bpfPlaces(): { readonly options: { cgroupPath: string; bpfFsPath: string } } & Disposable {
+  const name = `octoplane-apply-${process.pid}`;
+  const options = { cgroupPath: join(cgroupRoot(), name), bpfFsPath: join(bpfFs, name) };
+  mkdirSync(options.cgroupPath);
+  return {
+    options,
+    [Symbol.dispose]: () => {
+      rmSync(options.bpfFsPath, { recursive: true, force: true });
+      rmdirSync(options.cgroupPath);
+    },
+  };
+}
+
 async function measure({
   driver: name,
   legacy,
   services,
   endpoints,
 }: Extract<ApplyTask, { t: 'driver' }>): Promise<ApplyFigures> {
-  using options = contractOptions();
+  using places = bpfPlaces();
+  using options = contractOptions(places.options);
   // What kubelet leaves in the flavour that the host uses.
   if (legacy) run('iptables-legacy', '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT');
   const module = await driverRegistry.get(name)?.();
