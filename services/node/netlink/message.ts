@@ -123,7 +123,8 @@ export class MessageWriter {
   /** Room for a value of this size, zeroed; returns where it begins, for `poke`. */
   reserve(type: number, length: number): number {
     const at = this.#attribute(type, length);
-    this.#buffer.fill(0, at, at + length);
+    // Values are short, and Buffer.fill costs more than they do.
+    for (let i = at; i < at + length; i++) this.#buffer[i] = 0;
     return at;
   }
 
