@@ -140,7 +140,9 @@ await describeEachDriver((driver) => {
     await using flow = await lab.open('pod-2b', vip, 80);
     const before = await flow.ask();
     if (before.t !== 'answered') throw new Error(before.t);
-    expect(await lab.forgedArrives('pod-1a', 8080, 'pod-2b', before.seenAs.port, 500)).toBe(false);
+    const arrives = await lab.forgedArrives('pod-1a', 8080, 'pod-2b', before.seenAs.port, 500);
+    // The socket was connected to its endpoint: nothing is translated, and the client's own kernel drops what is out of window.
+    expect(arrives).toBe(driver === 'ebpf');
     expect(await flow.ask()).toMatchObject({ t: 'answered', by: 'pod-1a' });
   });
 

@@ -8,8 +8,10 @@ import { describeEachDriver } from '../support/scenarios/each-driver.ts';
  * Clients that open connections and make requests without pause, on connections that they keep and on new ones, in a pod, on a
  * node and outside, see no failure whatever happens to the rules and to the programs that write them.
  */
-const services = 10;
-const rounds = 100;
+const services = 20;
+const rounds = 50;
+/** Enough to always have a request under way; more would only take the processor from the daemons. */
+const workers = { fresh: 2, kept: 1 };
 const pods = ['pod-1a', 'pod-1c', 'pod-2a', 'pod-2c', 'pod-3a', 'pod-3c'];
 const vip = (i: number) => `10.96.1.${i}`;
 const ports = [
@@ -40,11 +42,11 @@ await describeEachDriver((driver) => {
     await cluster.settled();
     const node = lab.place('node-1').addresses.IPv4;
     loads = await Promise.all([
-      lab.load('pod-1b', vip(0), 80),
+      lab.load('pod-1b', vip(0), 80, workers),
       lab.load('pod-1b', vip(1), 80, { transport: 'UDP', fresh: 2, kept: 0 }),
-      lab.load('node-1', vip(2), 80),
-      lab.load('pod-2b', vip(3), 80),
-      lab.load('outside', node, 30_104),
+      lab.load('node-1', vip(2), 80, workers),
+      lab.load('pod-2b', vip(3), 80, workers),
+      lab.load('outside', node, 30_104, workers),
     ]);
     await lived(loads);
   });

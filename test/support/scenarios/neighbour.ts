@@ -3,9 +3,13 @@ import type { Lab } from '../lab/lab.ts';
 
 /**
  * Another program's rules on the same node: a table, a chain, a set. A proxy that touches them is caught by comparing what
- * is there with what was put there.
+ * is there with what was put there. Like a pod network's they masquerade on the way out: the kernel tracks connections, and goes on
+ * with the translations that it has begun, only as long as some rule asks for that (nf_ct_netns_get), whoever's it is.
  */
-const table = `table ip neighbour {
+const table = `table inet neighbour-nat {
+  chain postrouting { type nat hook postrouting priority 110; policy accept; oifname "uplink" masquerade; }
+}
+table ip neighbour {
   set allowed { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 }; }
   map ports { type inet_service : inet_service; elements = { 8000 : 9000 }; }
   chain forward { type filter hook forward priority 10; policy accept; ip saddr @allowed accept; }
@@ -29,6 +33,7 @@ export function putNeighbour(lab: Lab, node: string): void {
 export const neighbourText = (lab: Lab, node: string): string =>
   lab.within(node, () =>
     [
+      mustRun('nft', ['-s', 'list', 'table', 'inet', 'neighbour-nat']),
       mustRun('nft', ['-s', 'list', 'table', 'ip', 'neighbour']),
       mustRun('iptables', ['-w', '-t', 'filter', '-S', 'NEIGHBOUR']),
       mustRun('ipset', ['save', 'neighbour']),
