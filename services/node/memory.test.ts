@@ -48,3 +48,25 @@ it('the real collection works on this runtime', async () => {
   stop.abort();
   await running;
 });
+
+it('a bulk that comes in pieces is one bulk, and is over when it has been quiet', async () => {
+  const clock = new FakeClock();
+  let collections = 0;
+  const trimmer = new MemoryTrimmer(clock, () => collections++);
+  const stop = new AbortController();
+  const running = trimmer.run(stop.signal);
+  for (let i = 0; i < 10; i++) {
+    trimmer.note(changes(300));
+    await settled();
+    clock.advance(1000);
+    await settled();
+    expect(collections).toBe(0);
+  }
+  clock.advance(2000);
+  await settled();
+  clock.advance(2000);
+  await settled();
+  expect(collections).toBe(1);
+  stop.abort();
+  await running;
+});

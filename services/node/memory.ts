@@ -4,8 +4,11 @@ import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { Clock } from './clock.ts';
 import { mallocTrim } from './libc.ts';
 
-/** Entries from which on a change leaves enough garbage to be worth it: a tenth of a large cluster. */
+/** Entries that leave enough garbage to be worth it: a tenth of a large cluster. */
 const bulk = 1000;
+
+/** A source that is being read arrives in frames of some hundred entries; what comes one by one is everyday life, however long it lasts. */
+const leastOfBulk = 20;
 
 /** After a bulk the kernel's hands are full; whatever follows it at once should not meet the pause. */
 const settleMs = 2000;
@@ -19,6 +22,7 @@ export class MemoryTrimmer {
   readonly #clock: Clock;
   readonly #collect: () => void;
   #wake = Promise.withResolvers<void>();
+  #entries = 0;
 
   constructor(clock: Clock, collect: () => void = collectThoroughly) {
     this.#clock = clock;
@@ -26,7 +30,8 @@ export class MemoryTrimmer {
   }
 
   note(changes: readonly EntryChange[]): void {
-    if (changes.length >= bulk) this.#wake.resolve();
+    if (changes.length >= leastOfBulk) this.#entries += changes.length;
+    if (this.#entries >= bulk) this.#wake.resolve();
   }
 
   /** Until the signal is aborted. */
@@ -35,13 +40,22 @@ export class MemoryTrimmer {
     while (!signal.aborted) {
       await Promise.race([this.#wake.promise, stopped]);
       try {
-        await this.#clock.after(settleMs, signal);
+        await this.#quiet(signal);
       } catch (error) {
         if (signal.aborted) return;
         throw error;
       }
       this.#wake = Promise.withResolvers<void>();
+      this.#entries = 0;
       this.#collect();
+    }
+  }
+
+  /** Resolves when no more of the bulk has come for a while. */
+  async #quiet(signal: AbortSignal): Promise<void> {
+    for (let seen = -1; seen !== this.#entries; ) {
+      seen = this.#entries;
+      await this.#clock.after(settleMs, signal);
     }
   }
 }

@@ -13,7 +13,7 @@ const services = 10_000;
 const endpoints = 10;
 
 /** After a bulk a daemon gives memory back when it has been quiet for a while. */
-const quietMs = 5_000;
+const quietMs = 10_000;
 
 /** What ships, with a real kernel, fed from a directory of manifests: what `ps` would show an operator. */
 export const memory: Benchmark = {

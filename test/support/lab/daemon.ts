@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Lab } from './lab.ts';
 
 /**
@@ -39,8 +39,10 @@ export class Daemon implements AsyncDisposable {
     const log = openSync(this.logFile, 'a');
     // The shell joins the cgroup before anything of ours runs, then becomes the daemon: same process id.
     const command = ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', this.#lab.cgroupOf(this.#host)];
+    // As a user starts it, by its own first line, on the Node that runs this.
+    const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` };
     const child = this.#lab.within(this.#host, () =>
-      spawn('sh', [...command, process.execPath, this.#lab.program, ...args], { stdio: ['ignore', log, log] }),
+      spawn('sh', [...command, this.#lab.program, ...args], { stdio: ['ignore', log, log], env }),
     );
     closeSync(log);
     this.#process = child;
