@@ -1,8 +1,9 @@
 import type { Logger } from 'pino';
 import type { SourceOption } from '../options.ts';
 import { StartError } from '../start-error.ts';
+import { EtcdSource } from './etcd/etcd-source.ts';
 import { FileSource } from './file/file-source.ts';
-import type { Source } from './source.ts';
+import { type Source, SourceError } from './source.ts';
 
 /** Every kind of source there is. */
 export function openSource(
@@ -13,7 +14,20 @@ export function openSource(
     case 'file':
       return new FileSource({ name, directory: target, logger });
     case 'etcd':
+      return configured(() => new EtcdSource({ name, urls: target, logger }));
     case 'kubernetes':
-      throw new StartError('SOURCE', `The ${kind} source is not part of this release; use --source file:DIR.`);
+      throw new StartError(
+        'SOURCE',
+        `The ${kind} source is not part of this release; use --source file:DIR or etcd:URL.`,
+      );
+  }
+}
+
+/** What is wrong with the words behind --source ends the start. */
+function configured(open: () => Source): Source {
+  try {
+    return open();
+  } catch (error) {
+    throw error instanceof SourceError ? new StartError('SOURCE', error.message, { cause: error }) : error;
   }
 }

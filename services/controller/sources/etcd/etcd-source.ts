@@ -1,0 +1,294 @@
+import {
+  type Event,
+  Event_EventType,
+  type KeyValue,
+  RangeRequest,
+} from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
+import type { Logger } from 'pino';
+import { type Clock, systemClock } from '../../clock.ts';
+import type { LossGuardOptions } from '../loss-guard.ts';
+import { LossHold } from '../loss-hold.ts';
+import { type Source, SourceError, type SourceEvent } from '../source.ts';
+import { Backoff } from './backoff.ts';
+import { type Endpoint, formatEndpoints, parseEndpoints } from './endpoints.ts';
+import { EtcdClient, headerOf } from './etcd-client.ts';
+import { EtcdError } from './etcd-error.ts';
+import { KeyTable } from './key-table.ts';
+import { allocationsRoot, prefixEnd, root } from './layout.ts';
+import { type ListedAt, listRange } from './list-range.ts';
+import { type ReadValue, readValue } from './read-value.ts';
+import { watchRange } from './watch-stream.ts';
+
+export interface EtcdSourceOptions {
+  /** Of the cluster. */
+  readonly name: string;
+  /** "http://HOST:2379", members with commas between them. */
+  readonly urls: string;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+  /** How often a member is asked whether it is still there. Default 5 s: a few bytes, and noticed before people notice. */
+  readonly progressMs?: number;
+  /** Silent for so long, a member is left for another. Default 15 s: three questions unanswered. */
+  readonly stallMs?: number;
+  /** What is taken for an accident when the keys are listed again. */
+  readonly lossGuard?: LossGuardOptions;
+}
+
+type Emit = (events: readonly SourceEvent[]) => void;
+
+/** Where the watch is: everything up to `revision` has been told. */
+interface Position {
+  readonly clusterId: string;
+  readonly incarnation: string;
+  readonly revision: number;
+}
+
+/** Lines in the log for one round. */
+const maxRemarks = 50;
+
+const range = { key: Buffer.from(root), rangeEnd: prefixEnd(Buffer.from(root)) };
+
+/**
+ * The keys of layout.ts in an etcd cluster, listed once and watched from there.
+ *
+ *   1. After any interruption the watch goes on behind the last event that was told, so that none is lost and none is told twice.
+ *   2. Where that revision is compacted away, everything is listed again, and the difference is told at once.
+ *   3. A member that fails, loses its leader or falls silent is left for the next one, with jitter; meanwhile the source is stale.
+ *   4. What was deleted key by key is gone at once, by a lease too. What is missing from a list after an interruption is held back first
+ *      when it is most of what there was (loss-guard.ts).
+ *   5. `revision` is etcd's; `incarnation` is the cluster's id. Where the revision went back (restored from a backup under the same id)
+ *      the incarnation gets a suffix, and everything is listed again.
+ */
+export class EtcdSource implements Source {
+  readonly name: string;
+  readonly location: string;
+  readonly #endpoints: readonly Endpoint[];
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #progressMs: number;
+  readonly #stallMs: number;
+  readonly #lossGuard: LossGuardOptions;
+  readonly #table = new KeyTable();
+  /** Keys that a list did not have, kept for now. */
+  readonly #missing = new Set<string>();
+  #position: Position | null = null;
+  #mustList = false;
+  #watching = false;
+  #told: string | null = null;
+
+  /** @throws SourceError UNSUPPORTED */
+  constructor(options: EtcdSourceOptions) {
+    this.name = options.name;
+    this.#endpoints = endpointsOf(options.urls);
+    this.location = `etcd:${formatEndpoints(this.#endpoints)}`;
+    this.#logger = options.logger.child({ source: options.name });
+    this.#clock = options.clock ?? systemClock;
+    this.#progressMs = options.progressMs ?? 5_000;
+    this.#stallMs = options.stallMs ?? 15_000;
+    this.#lossGuard = options.lossGuard ?? {};
+  }
+
+  async run(emit: Emit, signal: AbortSignal): Promise<void> {
+    const hold: LossHold = new LossHold(this.#lossGuard, this.#clock, () => {
+      if (this.#watching) this.#tell(this.#letGo(hold), hold, emit);
+    });
+    const backoff = new Backoff(this.#clock);
+    try {
+      for (let turn = 0; !signal.aborted; turn++) {
+        const endpoint = this.#endpoints[turn % this.#endpoints.length];
+        if (!endpoint) return;
+        const client = new EtcdClient(endpoint);
+        try {
+          await this.#follow(client, hold, emit, () => backoff.reset(), signal);
+        } catch (error) {
+          if (!(error instanceof EtcdError)) throw error;
+          if (signal.aborted) return;
+          if (error.code === 'COMPACTED') {
+            this.#logger.info({ reason: error.message }, 'the keys are listed again');
+            this.#mustList = true;
+            turn--;
+          } else this.#stale(error.message, emit);
+        } finally {
+          this.#watching = false;
+          client.close();
+        }
+        await backoff.wait(signal);
+      }
+    } finally {
+      hold.close();
+    }
+  }
+
+  /** Lists if need be, then watches until something fails. */
+  async #follow(
+    client: EtcdClient,
+    hold: LossHold,
+    emit: Emit,
+    onCreated: () => void,
+    signal: AbortSignal,
+  ): Promise<never> {
+    if (!(await this.#canResume(client, signal))) this.#tell(await this.#list(client, hold, signal), hold, emit);
+    return watchRange(
+      client,
+      {
+        ...range,
+        from: (this.#position?.revision ?? 0) + 1,
+        clock: this.#clock,
+        progressMs: this.#progressMs,
+        stallMs: this.#stallMs,
+        onCreated: () => {
+          this.#watching = true;
+          onCreated();
+          const events = this.#letGo(hold);
+          if (events.length > 0 || this.#told !== null) this.#tell(events, hold, emit);
+        },
+        onEvents: (events) => this.#tell(this.#take(events, hold), hold, emit),
+        onProgress: (revision) => {
+          this.#advance(revision);
+          this.#tell([], hold, emit);
+        },
+      },
+      signal,
+    );
+  }
+
+  /**
+   * Is it the cluster that was watched, and has it not forgotten? A linearizable read, so a member that lags does not look restored.
+   * What is compacted is asked for beforehand, because a watch says so only after it has been created.
+   */
+  async #canResume(client: EtcdClient, signal: AbortSignal): Promise<boolean> {
+    const position = this.#position;
+    if (position === null || this.#mustList) return false;
+    const request = RangeRequest.create({ key: range.key, keysOnly: true });
+    if (!continues(position, headerOf(await client.range(request, signal)))) return false;
+    try {
+      await client.range({ ...request, revision: position.revision }, signal);
+      return true;
+    } catch (error) {
+      if (error instanceof EtcdError && error.code === 'COMPACTED') return false;
+      throw error;
+    }
+  }
+
+  /** Reads all keys at one revision and answers with the difference to what was told; nothing is taken of a list that fails. */
+  async #list(client: EtcdClient, hold: LossHold, signal: AbortSignal): Promise<readonly SourceEvent[]> {
+    const before = this.#position;
+    const changed: Reading[] = [];
+    const present = new Set<string>();
+    const at = await listRange(
+      client,
+      range,
+      (kv, listedAt) => {
+        const key = kv.key.toString('utf8');
+        if (key.startsWith(allocationsRoot)) return;
+        present.add(key);
+        const unchanged = this.#table.revisionOf(key) === kv.modRevision && continues(before, listedAt);
+        if (!unchanged) changed.push(readingOf(key, kv));
+      },
+      signal,
+    );
+    this.#position = this.#positionAt(at);
+    this.#mustList = false;
+    this.#missing.clear();
+    for (const key of this.#table.keys) if (!present.has(key)) this.#missing.add(key);
+    return [...this.#put(changed), ...this.#letGo(hold)];
+  }
+
+  #positionAt({ clusterId, revision }: ListedAt): Position {
+    const before = this.#position;
+    if (before === null || before.clusterId !== clusterId) return { clusterId, incarnation: clusterId, revision };
+    if (revision >= before.revision) return { ...before, revision };
+    this.#logger.warn({ from: before.revision, to: revision }, 'the revision of etcd went back: was it restored?');
+    return { clusterId, incarnation: `${clusterId}@${revision}`, revision };
+  }
+
+  /** What the events of a watch change. */
+  #take(events: readonly Event[], hold: LossHold): readonly SourceEvent[] {
+    const readings: Reading[] = [];
+    const removed: SourceEvent[] = [];
+    const observedAtUs = this.#clock.nowUs();
+    for (const { type, kv } of events) {
+      if (!kv) continue;
+      this.#advance(kv.modRevision);
+      const key = kv.key.toString('utf8');
+      if (key.startsWith(allocationsRoot)) continue;
+      this.#missing.delete(key);
+      if (type === Event_EventType.DELETE) removed.push(...this.#table.remove(key, kv.modRevision, observedAtUs));
+      else readings.push(readingOf(key, kv));
+    }
+    return [...this.#put(readings), ...removed, ...this.#letGo(hold)];
+  }
+
+  #put(readings: readonly Reading[]): readonly SourceEvent[] {
+    const observedAtUs = this.#clock.nowUs();
+    const remarks = readings.flatMap(({ key, read }) =>
+      read.t === 'refused' ? [`${key}: ${read.reason}`] : read.remarks.map((remark) => `${key}: ${remark}`),
+    );
+    for (const remark of remarks.slice(0, maxRemarks)) this.#logger.warn(remark);
+    if (remarks.length > maxRemarks) this.#logger.warn(`and ${remarks.length - maxRemarks} more remarks`);
+    return readings.flatMap(({ key, revision, read }) => this.#table.put(key, revision, read, observedAtUs));
+  }
+
+  /** Removes what a list did not have, unless that looks like an accident. */
+  #letGo(hold: LossHold): readonly SourceEvent[] {
+    const objects = Array.from(this.#missing).flatMap((key) => this.#table.toldOf(key) ?? []);
+    if (hold.judge(this.#table.told, objects)) return [];
+    const revision = this.#position?.revision ?? 0;
+    const observedAtUs = this.#clock.nowUs();
+    const events = Array.from(this.#missing).flatMap((key) => this.#table.remove(key, revision, observedAtUs));
+    this.#missing.clear();
+    return events;
+  }
+
+  #advance(revision: number): void {
+    if (this.#position !== null && revision > this.#position.revision) this.#position = { ...this.#position, revision };
+  }
+
+  /** Events, and behind them what the source says of itself. */
+  #tell(events: readonly SourceEvent[], hold: LossHold, emit: Emit): void {
+    if (this.#position === null) return;
+    if (hold.reason !== null) {
+      if (events.length > 0) emit(events);
+      this.#stale(hold.reason, emit);
+      return;
+    }
+    if (this.#told !== null) this.#logger.info('the source is in sync again');
+    this.#told = null;
+    const { incarnation, revision } = this.#position;
+    emit([...events, { t: 'synced', incarnation, revision, observedAtUs: this.#clock.nowUs() }]);
+  }
+
+  #stale(reason: string, emit: Emit): void {
+    if (this.#told === reason) return;
+    this.#told = reason;
+    this.#logger.warn(reason);
+    emit([{ t: 'stale', reason, observedAtUs: this.#clock.nowUs() }]);
+  }
+}
+
+/** A key and what it says. */
+interface Reading {
+  readonly key: string;
+  readonly revision: number;
+  readonly read: ReadValue;
+}
+
+const readingOf = (key: string, { value, modRevision }: KeyValue): Reading => ({
+  key,
+  revision: modRevision,
+  read: readValue(key, value, modRevision),
+});
+
+/** Is what is there now a later state of what was there? Then an equal revision of a key means an equal value. */
+const continues = (before: Position | null, now: ListedAt): boolean =>
+  before !== null && now.clusterId === before.clusterId && now.revision >= before.revision;
+
+function endpointsOf(urls: string): readonly Endpoint[] {
+  try {
+    return parseEndpoints(urls);
+  } catch (cause) {
+    throw new SourceError('UNSUPPORTED', `--source etcd: ${cause instanceof Error ? cause.message : String(cause)}.`, {
+      cause,
+    });
+  }
+}
