@@ -30,6 +30,7 @@ const testTools = [
   { name: 'iptables', shownBy: ['/usr/sbin/iptables-nft-restore'] },
   { name: 'ipset', shownBy: ['/usr/sbin/ipset', '/sbin/ipset'] },
   { name: 'conntrack', shownBy: ['/usr/sbin/conntrack'] },
+  { name: 'etcd-server', shownBy: ['/usr/bin/etcd'] },
 ];
 const packagesFor = {
   check: [],

@@ -1,6 +1,6 @@
 import { parseEndpoints } from '@octoplane/controller/sources/etcd/endpoints.ts';
 import { EtcdClient } from '@octoplane/controller/sources/etcd/etcd-client.ts';
-import { keyOf } from '@octoplane/controller/sources/etcd/layout.ts';
+import { allocationsRoot, keyOf, prefixEnd } from '@octoplane/controller/sources/etcd/layout.ts';
 import {
   CompactionRequest,
   type CompactionResponse,
@@ -11,6 +11,7 @@ import {
   type LeaseGrantResponse,
   PutRequest,
   type PutResponse,
+  RangeRequest,
 } from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
 import type { Kind } from '@octoplane/model/project.ts';
 
@@ -70,6 +71,16 @@ export class Writer {
         signal,
       )
     ).ID;
+  }
+
+  /** Keys that say who holds what. */
+  async allocations(): Promise<readonly string[]> {
+    const prefix = Buffer.from(allocationsRoot);
+    const { kvs } = await this.client.range(
+      RangeRequest.create({ key: prefix, rangeEnd: prefixEnd(prefix), keysOnly: true }),
+      signal,
+    );
+    return kvs.map((kv) => kv.key.toString());
   }
 
   [Symbol.dispose](): void {
