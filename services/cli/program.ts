@@ -1,5 +1,8 @@
 import { Command } from 'commander';
+import { applyCommand } from './commands/apply.ts';
 import { controllerCommand } from './commands/controller.ts';
+import { deleteCommand } from './commands/delete.ts';
+import { getCommand } from './commands/get.ts';
 import { historyCommand } from './commands/history.ts';
 import { nodeCommand } from './commands/node.ts';
 import { nodesCommand } from './commands/nodes.ts';
@@ -24,6 +27,9 @@ export function program(): Command {
     servicesCommand(),
     historyCommand(),
     waitCommand(),
+    applyCommand(),
+    deleteCommand(),
+    getCommand(),
   ];
   for (const command of commands) root.addCommand(command.copyInheritedSettings(root));
   return root;

@@ -18,14 +18,14 @@ interface ControllerFlags extends TlsFlags {
   readonly logLevel: LogLevel;
 }
 
-const defaultServiceCidr: Cidr = { ip: '10.96.0.0', length: 12 };
+export const defaultServiceCidr: Cidr = { ip: '10.96.0.0', length: 12 };
 
 export const controllerCommand = (): Command =>
   withLogFlags(withTlsFlags(withControllerFlags(new Command('controller'))))
     .description('the brain: watches Services and endpoints, and streams every node its rule set')
     .addHelpText(
       'after',
-      '\nSources: [NAME=]file:DIR, a directory of Kubernetes manifests, watched.\n\nExamples:\n' +
+      '\nSources: [NAME=]file:DIR, a directory of Kubernetes manifests, watched; [NAME=]etcd:URL[,URL...], what octoplane apply writes.\n\nExamples:\n' +
         '  octoplane controller --source file:/etc/octoplane/manifests --insecure\n' +
         '  octoplane controller --source file:/etc/octoplane/manifests --listen 0.0.0.0:12090 \\\n' +
         '    --tls-cert controller.pem --tls-key controller.key --tls-ca ca.pem',
@@ -87,7 +87,7 @@ export function sources(value: string, previous: readonly SourceOption[] | undef
 }
 
 /** Replaces the default as a whole. */
-function serviceCidrs(value: string, previous: readonly Cidr[]): readonly Cidr[] {
+export function serviceCidrs(value: string, previous: readonly Cidr[]): readonly Cidr[] {
   const before = previous.includes(defaultServiceCidr) ? [] : previous;
   const cidrs = list(value, undefined).map((text) => {
     const cidr = parseCidr(text);
