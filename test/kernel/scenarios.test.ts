@@ -1,12 +1,13 @@
 import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Family } from '@octoplane/model/keys.ts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Cluster } from '../support/lab/cluster.ts';
 import { Lab } from '../support/lab/lab.ts';
-import { allScenarios, flagsOf } from '../support/scenarios/all.ts';
+import { allScenarios, flagsOf, scenariosRoot } from '../support/scenarios/all.ts';
 import { describeEachDriver } from '../support/scenarios/each-driver.ts';
-import { compareGolden, goldenFile, kernelTexts } from '../support/scenarios/kernel-text.ts';
+import { beyond, compareGolden, goldenFile, kernelTexts } from '../support/scenarios/kernel-text.ts';
 import { neighbourText, putNeighbour } from '../support/scenarios/neighbour.ts';
 import type { Result } from '../support/scenarios/parity.ts';
 import { Player } from '../support/scenarios/player.ts';
@@ -28,6 +29,8 @@ await describeEachDriver((driver) => {
   let cluster: Cluster;
   let neighbour: string;
   let flags = '';
+  const text = kernelTexts.get(driver);
+  let frame: readonly string[] = [];
   const results: Result[] = [];
   beforeAll(async () => {
     lab = await Lab.create();
@@ -35,12 +38,19 @@ await describeEachDriver((driver) => {
     neighbour = neighbourText(lab, 'node-1');
     cluster = await Cluster.start(lab, { driver });
     await cluster.settled();
+    frame = text?.read(lab, 'node-1') ?? [];
   });
   afterAll(async () => {
     writeResults(driver, results);
     await cluster?.[Symbol.asyncDispose]();
     await lab?.[Symbol.asyncDispose]();
   });
+
+  if (text)
+    it(`${driver} frame`, () => {
+      const file = join(scenariosRoot, 'frame', `${driver}.${text.extension}`);
+      expect(compareGolden(file, frame.join(''))).toEqual([]);
+    });
 
   for (const scenario of scenarios) {
     for (const families of familiesOf(scenario)) {
@@ -71,13 +81,15 @@ await describeEachDriver((driver) => {
   async function startWith(wanted: string, nodeFlags: readonly string[]): Promise<void> {
     if (wanted === flags) return;
     await cluster.restartNodes(nodeFlags);
+    await cluster.settled();
+    frame = text?.read(lab, 'node-1') ?? [];
     flags = wanted;
   }
 
   function golden(scenario: Scenario, families: readonly Family[]): string[] {
-    const text = kernelTexts.get(driver);
     if (!text) return [];
-    return compareGolden(goldenFile(scenario.dir, driver, families.join('-'), text), text.read(lab, 'node-1'));
+    const file = goldenFile(scenario.dir, driver, families.join('-'), text);
+    return compareGolden(file, beyond(frame, text.read(lab, 'node-1')));
   }
 
   async function sameFromNothing(): Promise<void> {

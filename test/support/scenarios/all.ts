@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readScenario, type Scenario } from './scenario.ts';
 
-const root = fileURLToPath(new URL('../../scenarios', import.meta.url));
+export const scenariosRoot = fileURLToPath(new URL('../../scenarios', import.meta.url));
 
 /** Every scenario of test/scenarios, those with the same daemon flags together, so that daemons restart seldom. */
 export function allScenarios(): readonly Scenario[] {
-  const scenarios = readdirSync(root)
-    .map((name) => join(root, name, 'scenario.yaml'))
+  const scenarios = readdirSync(scenariosRoot)
+    .map((name) => join(scenariosRoot, name, 'scenario.yaml'))
     .filter((file) => existsSync(file))
     .map((file) => readScenario(file));
   return scenarios.sort((a, b) => compare(flagsOf(a), flagsOf(b)) || compare(a.name, b.name));

@@ -1,25 +1,32 @@
 import { describe, expect, it } from 'vitest';
-import { dropEmpty, ownRules, sortElements } from './kernel-text.ts';
+import { beyond, nftBlocks, ownRules } from './kernel-text.ts';
 
 describe('what an operator sees', () => {
+  const table = (...blocks: string[]) => `table inet octoplane {\n\tcomment "ours"\n${blocks.join('\n')}}\n`;
+  const map = (elements: string) => `\tmap m {\n\t\ttype a : b\n\t\telements = { ${elements} }\n\t}\n`;
+  const chain = '\tchain c {\n\t\taccept\n\t}\n';
+
   it('is the same for the same elements in any order', () => {
-    const listing = (elements: string) => `table inet octoplane {\n\tmap m {\n\t\telements = { ${elements} }\n\t}\n}\n`;
-    expect(sortElements(listing('b : 1,\n\t\t\t     a : 2'))).toBe(sortElements(listing('a : 2, b : 1')));
-    expect(sortElements(listing('b : 1, a : 2'))).toBe(
-      'table inet octoplane {\n\tmap m {\n\t\telements = {\n\t\t\ta : 2,\n\t\t\tb : 1,\n\t\t}\n\t}\n}\n',
-    );
+    const expected = ['map m {\n\ttype a : b\n\telements = {\n\t\ta : 2,\n\t\tb : 1,\n\t}\n}\n\n'];
+    expect(nftBlocks(table(map('b : 1,\n\t\t\t     a : 2')))).toEqual(expected);
+    expect(nftBlocks(table(map('a : 2, b : 1')))).toEqual(expected);
   });
 
-  it('leaves out sets and maps that are empty', () => {
-    const full = '\tmap full {\n\t\ttype a : b\n\t\telements = {\n\t\t\ta : 2,\n\t\t}\n\t}\n\n';
-    const empty = '\tset empty {\n\t\ttype a\n\t\tcomment "nothing"\n\t}\n\n';
-    const chain = '\tchain c {\n\t\taccept\n\t}\n';
-    expect(dropEmpty(`table t {\n${empty}${full}${empty}${chain}}\n`)).toBe(`table t {\n${full}${chain}}\n`);
+  it('leaves out sets and maps that are empty, and keeps chains', () => {
+    const empty = '\tset empty {\n\t\ttype a\n\t\tcomment "nothing"\n\t}\n';
+    expect(nftBlocks(table(empty, chain))).toEqual(['chain c {\n\taccept\n}\n\n']);
   });
 
   it('is ours alone in iptables', () => {
     const save =
       '*nat\n:PREROUTING ACCEPT [7:8]\n:OCTO-SVC - [0:0]\n-A OTHER -j ACCEPT\n-A OCTO-SVC -j RETURN\nCOMMIT\n';
-    expect(ownRules(save)).toBe('*nat\n:OCTO-SVC -\n-A OCTO-SVC -j RETURN\n');
+    expect(ownRules('iptables', save)).toEqual([
+      'iptables -t nat -N OCTO-SVC\n',
+      'iptables -t nat -A OCTO-SVC -j RETURN\n',
+    ]);
+  });
+
+  it('is, in a story, what goes beyond the frame', () => {
+    expect(beyond(['a\n', 'b\n'], ['a\n', 'b, and more\n', 'c\n'])).toBe('b, and more\nc\n');
   });
 });

@@ -7,7 +7,8 @@ import type { Lab } from '../lab/lab.ts';
 export interface KernelText {
   /** Of the golden file, as editors know the language. */
   readonly extension: string;
-  readonly read: (lab: Lab, node: string) => string;
+  /** Every chain, map or rule of ours. */
+  readonly read: (lab: Lab, node: string) => readonly string[];
 }
 
 /** A driver without a text that operators read has no golden files; its dump is compared as a rule set all the same. */
@@ -16,17 +17,23 @@ export const kernelTexts: ReadonlyMap<string, KernelText> = new Map<string, Kern
     'nftables',
     {
       extension: 'nft',
-      read: (lab, node) => dropEmpty(sortElements(run(lab, node, 'nft', '-s', 'list', 'table', 'inet', 'octoplane'))),
+      read: (lab, node) => nftBlocks(run(lab, node, 'nft', '-s', 'list', 'table', 'inet', 'octoplane')),
     },
   ],
   [
     'iptables',
     {
       extension: 'iptables',
-      read: (lab, node) => ['iptables-save', 'ip6tables-save'].map((tool) => ownRules(run(lab, node, tool))).join(''),
+      read: (lab, node) => ['iptables', 'ip6tables'].flatMap((tool) => ownRules(tool, run(lab, node, `${tool}-save`))),
     },
   ],
 ]);
+
+/** What a story adds to the frame that is there without any Service. */
+export function beyond(frame: readonly string[], now: readonly string[]): string {
+  const known = new Set(frame);
+  return now.filter((part) => !known.has(part)).join('');
+}
 
 /** Compares with the golden file, or writes it when UPDATE_GOLDEN=1. Resolves to what differs. */
 export function compareGolden(file: string, actual: string): string[] {
@@ -52,28 +59,36 @@ function run(lab: Lab, place: string, command: string, ...args: readonly string[
   return stdout;
 }
 
-/** nft lists the elements of a hash in the order of a seed that changes with every boot: one to a line, sorted. */
-export function sortElements(listing: string): string {
-  return listing.replaceAll(/^(\t+)elements = \{([^}]*)\}$/gm, (_, indent: string, body: string) => {
+/**
+ * The sets, maps and chains of a table; sets and maps that are empty say nothing and are left out. nft lists the elements of a
+ * hash in the order of a seed that changes with every boot: here they are one to a line, sorted.
+ */
+export function nftBlocks(listing: string): readonly string[] {
+  const blocks = listing.matchAll(/^\t(set|map|chain) [^\n]*\{\n(?:\t\t[^\n]*\n)*\t\}\n/gm);
+  return [...blocks]
+    .filter(([block, kind]) => kind === 'chain' || block.includes('elements = {'))
+    .map(([block]) => `${sortElements(block).replaceAll(/^\t/gm, '')}\n`);
+}
+
+const sortElements = (block: string): string =>
+  block.replaceAll(/^(\t+)elements = \{([^}]*)\}$/gm, (_, indent: string, body: string) => {
     const elements = body
       .split(',')
       .map((element) => element.trim().replaceAll(/\s+/g, ' '))
       .sort();
     return `${indent}elements = {\n${elements.map((each) => `${indent}\t${each},\n`).join('')}${indent}}`;
   });
+
+/** Chains and rules of ours, without counters, each as the command that would make it. */
+export function ownRules(tool: string, save: string): readonly string[] {
+  let table = '';
+  return save.split('\n').flatMap((line) => {
+    if (line.startsWith('*')) table = line.slice(1);
+    if (!line.includes('OCTO')) return [];
+    const rule = line.startsWith(':') ? `-N ${line.slice(1).split(' ')[0]}` : line;
+    return [`${tool} -t ${table} ${rule}\n`];
+  });
 }
-
-/** Sets and maps that nothing is in say nothing about the story. */
-export const dropEmpty = (listing: string): string =>
-  listing.replaceAll(/^\t(?:set|map) [^{}]*\{\n(?:(?!\t\}|.*elements = \{).*\n)*\t\}\n\n/gm, '');
-
-/** Chains and rules of ours, without counters. */
-export const ownRules = (save: string): string =>
-  save
-    .split('\n')
-    .filter((line) => line.startsWith('*') || line.includes('OCTO'))
-    .map((line) => `${line.replace(/ \[\d+:\d+\]$/, '')}\n`)
-    .join('');
 
 const firstDifference = (expected: string, actual: string): string => {
   const [a, b] = [expected.split('\n'), actual.split('\n')];

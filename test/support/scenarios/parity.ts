@@ -86,7 +86,7 @@ export const provedElsewhere: readonly ProvedElsewhere[] = [
   { row: 'P52', tests: [], why: 'it is about one driver alone', drivers: ['ipvs'] },
   {
     row: 'P53',
-    tests: ['test/scenarios/cluster-ip/golden/nftables.IPv4.nft'],
+    tests: ['test/scenarios/frame/nftables.nft'],
     why: 'it is about the text of one driver: the golden files show it',
     drivers: ['nftables'],
   },
