@@ -7,7 +7,6 @@ import { Daemon } from '../support/lab/daemon.ts';
 import { Lab } from '../support/lab/lab.ts';
 import { serviceManifest, sliceManifest } from '../support/lab/manifests.ts';
 import { SourceDir } from '../support/lab/source-dir.ts';
-import { allDrivers } from '../support/scenarios/drivers.ts';
 import { describeEachDriver } from '../support/scenarios/each-driver.ts';
 import { neighbourText, putNeighbour } from '../support/scenarios/neighbour.ts';
 import { listensOn } from '../support/scenarios/sockets.ts';
@@ -15,7 +14,6 @@ import { listensOn } from '../support/scenarios/sockets.ts';
 /** What goes wrong around the daemons, with real ones: nothing that is programmed is lost, and whoever is at fault is named. */
 const vip = '10.96.0.10';
 const ports = [{ port: 8080 }];
-const able = (await allDrivers()).filter(({ lacks }) => lacks === null).map(({ name }) => name);
 
 await describeEachDriver((driver) => {
   let lab: Lab;
@@ -165,23 +163,6 @@ await describeEachDriver((driver) => {
     cluster.source.remove('EndpointSlice', 'checked-ipv4');
     await cluster.settled();
   });
-
-  it.each(able.filter((other) => other !== driver))(
-    '%s takes over and hands back without a failed request',
-    async (other) => {
-      const load = await lab.load('pod-1b', vip, 80);
-      await load.more(200);
-      for (const name of [other, driver]) {
-        await cluster.node('node-1').stop();
-        cluster.node('node-1').start(cluster.nodeArgs('node-1', name));
-        await cluster.settled();
-        await load.more(200);
-        const left = name === driver ? other : driver;
-        expect(await lab.dumpRules('node-1', left), `what ${left} leaves`).toBe('');
-      }
-      expect(await load.stop()).toMatchObject({ failures: 0, firstFailures: [] });
-    },
-  );
 
   it('--cleanup removes what is ours, and nothing else', async () => {
     const neighbour = neighbourText(lab, 'node-3');

@@ -31,6 +31,8 @@ const testTools = [
   { name: 'ipset', shownBy: ['/usr/sbin/ipset', '/sbin/ipset'] },
   { name: 'conntrack', shownBy: ['/usr/sbin/conntrack'] },
   { name: 'etcd-server', shownBy: ['/usr/bin/etcd'] },
+  { name: 'user-mode-linux', shownBy: ['/usr/bin/linux.uml'] },
+  { name: 'kmod', shownBy: ['/sbin/modprobe', '/usr/sbin/modprobe'] },
 ];
 const packagesFor = {
   check: [],
