@@ -189,7 +189,8 @@ export function describeDriverContract(name: string, harness: DriverHarness): vo
       expect(await opened.prune(a)).toBe(0);
     });
 
-    it.runIf(harness.tells)('what it does itself is no disturbance', async () => {
+    it('what it does itself is no disturbance', async (context) => {
+      if (!harness.tells) context.skip('the kernel tells nobody of changes to these tables');
       const opened = await fresh();
       const heard: string[] = [];
       const stop = new AbortController();
