@@ -19,7 +19,10 @@ export interface Batch {
    * view stays as it is: it masks the class-wide change.
    */
   readonly overlays: ReadonlyMap<NodeName, readonly OverlayChange[]>;
-  /** Nodes that left their class for another; their next frame is a bucket repair. */
+  /**
+   * Nodes that left their class for another; their next frame is a bucket repair. In the first batch: nodes that said Hello before it,
+   * whose class is known from now on.
+   */
   readonly moved: readonly NodeName[];
   /** What made the batch: objects in the order of their arrival. */
   readonly causes: readonly Cause[];

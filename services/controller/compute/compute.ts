@@ -156,7 +156,8 @@ export class Compute implements Views {
       }
       const id = this.classOf(node);
       if (before?.classId === id) continue;
-      if (before) batch.move(node);
+      // Registered and without a view: it said Hello before anything was in sync, when its class was anybody's guess.
+      if (before || this.#registered.has(node)) batch.move(node);
       this.#place(node, id, dirty);
       fresh.add(node);
     }
