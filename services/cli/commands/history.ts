@@ -27,7 +27,7 @@ export const historyCommand = (): Command =>
       show(ListHistoryResponse.toJSON(answer) as object, flags.output, () => historyTable(answer.changes));
     });
 
-const columns = ['VERSION', 'COMMITTED', 'CAUSE', 'KEYS', 'NODES', 'P50', 'P99', 'P100', 'SLOWEST'];
+const columns = ['VERSION', 'COMMITTED', 'CAUSE', 'KEYS', 'NODES', 'P50', 'P99', 'P100', 'SLOWEST', 'TRACE'];
 
 function historyTable(changes: readonly ChangeRecord[]): string {
   if (changes.length === 0) return 'Nothing has changed within the history that is kept.\n';
@@ -49,6 +49,7 @@ function row(change: ChangeRecord): string[] {
     duration(convergence?.p99Us ?? 0),
     duration(convergence?.p100Us ?? 0),
     orDash(convergence?.slowest ?? ''),
+    orDash(change.traceId),
   ];
 }
 

@@ -7,6 +7,7 @@ import type {
   WaitResponse,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { NodeStatus_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { Convergence } from '../acks/convergence.ts';
 import { lagUs, whyLate } from '../acks/lateness.ts';
 import { type NodeRecord, type NodeState, stateOf } from '../acks/node-record.ts';
@@ -73,6 +74,7 @@ export function changeToProto(commit: Commit, epoch: number, convergence: Conver
     keys: keys.slice(0, maxKeys),
     moreKeys: Math.max(0, keys.length - maxKeys),
     convergence: convergence ? convergenceToProto(convergence) : undefined,
+    traceId: traceIdOf({ epoch, sequence: commit.sequence }),
   };
 }
 

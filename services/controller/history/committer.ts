@@ -1,3 +1,4 @@
+import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.ts';
 import type { Batch, InputRevision } from '../compute/batch.ts';
@@ -67,7 +68,10 @@ export class Committer {
     if (!this.#computing.inSync) return;
     if (commits.length === 0) this.#history.advanceInputs(this.#computing.inputs());
     for (const { sequence, services } of commits)
-      this.#logger.debug({ version: sequence, services: services.size }, 'committed');
+      this.#logger.debug(
+        { version: sequence, trace: traceIdOf({ epoch: this.#history.epoch, sequence }), services: services.size },
+        'committed',
+      );
     if (!this.#isOpen) {
       this.#isOpen = true;
       this.#logger.info({ version: this.#history.head }, 'all sources are in sync: serving');

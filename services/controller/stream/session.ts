@@ -1,10 +1,12 @@
 import { digestFromBytes, formatDigest } from '@octoplane/model/digest.ts';
 import { type Ack, type Hello, type Nack, Nack_Reason, Plan_Kind } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
+import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Cancel } from '../clock.ts';
 import type { InputRevision } from '../compute/batch.ts';
 import { laggingInput } from '../history/conflate.ts';
+import type { History } from '../history/history.ts';
 import { requireCurrent, requireHonest } from './answers.ts';
 import type { Release } from './gate.ts';
 import { type HeldBackEntries, nothingHeldBack } from './held-back.ts';
@@ -275,7 +277,7 @@ export class Session {
     this.#releaseGate();
     if (digest !== frame.digest) {
       logger.warn(
-        { node: record.name, version: frame.to, digest: digest === null ? null : formatDigest(digest) },
+        { node: record.name, ...named(history, frame), digest: digest === null ? null : formatDigest(digest) },
         'acknowledged another digest than was sent: repairing',
       );
       this.#retryFrom({ t: 'unknown' }, `acknowledged ${frame.to} with a digest that is not its own`);
@@ -302,7 +304,7 @@ export class Session {
     const refused = refusedEntries(this.#context, record.name, nack, frame);
     const entries = [...refused.keys()];
     logger.warn(
-      { node: record.name, version: frame.to, reason, entries, message: nack.message },
+      { node: record.name, ...named(history, frame), reason, entries, message: nack.message },
       'node refused a version',
     );
     if (refused.size > 0) {
@@ -374,6 +376,12 @@ export class Session {
     this.#context.left(this);
   }
 }
+
+/** What a frame leads to, in a log line. */
+const named = ({ epoch }: History, { to }: NextFrame) => ({
+  version: to,
+  trace: traceIdOf({ epoch, sequence: to }),
+});
 
 const noRelease: Release = () => undefined;
 

@@ -9,6 +9,7 @@ import {
   type Version,
 } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.ts';
 import type { Driver } from '../drivers/driver.ts';
@@ -193,8 +194,7 @@ export class Reconciler {
     if (outcome.t === 'refused') return this.#refuse(frame, outcome.refusal);
     held.commit(verdict.changes, verdict.sums, frame);
     observer.committed(verdict.changes, held);
-    if (before.t === 'unknown')
-      logger.info({ version: formatVersion(frame.to), entries: held.ruleSet.size }, 'rule set in place');
+    if (before.t === 'unknown') logger.info({ ...named(frame.to), entries: held.ruleSet.size }, 'rule set in place');
     this.#firstInPlace.resolve();
     await this.#options.flows?.clean(outcome.changes);
     await this.#options.journal.commit(held, verdict.changes);
@@ -225,10 +225,7 @@ export class Reconciler {
   #refuse(frame: WholeFrame, refusal: FrameRefusal): Answer {
     const { held, logger, observer } = this.#options;
     const reason = reasonName(refusal.reason);
-    logger.warn(
-      { version: formatVersion(frame.to), reason, entries: refusal.entries.length },
-      `frame refused: ${refusal.message}`,
-    );
+    logger.warn({ ...named(frame.to), reason, entries: refusal.entries.length }, `frame refused: ${refusal.message}`);
     observer.refused(refusal);
     const entries = refusal.entries.map((entry) => {
       // A controller that repairs does not know what this node has; to hold the entry back at that, it must.
@@ -250,6 +247,9 @@ export class Reconciler {
     this.#options.logger.error({ err: error }, 'compaction of the journal failed');
   }
 }
+
+/** A version in a log line, with the trace that the controller's lines have too. */
+const named = (version: Version) => ({ version: formatVersion(version), trace: traceIdOf(version) });
 
 const reasonName = (reason: Nack_Reason): string =>
   Object.entries(Nack_Reason).find(([, number]) => number === reason)?.[0] ?? String(reason);

@@ -299,7 +299,11 @@ export interface ChangeRecord {
   readonly moreCauses: number;
   readonly keys: readonly string[];
   readonly moreKeys: number;
-  readonly convergence: Convergence | undefined;
+  readonly convergence:
+    | Convergence
+    | undefined;
+  /** 32 hexadecimal digits, see "Traces" in stream.proto. */
+  readonly traceId: string;
 }
 
 /** How far a version has come, exactly. A node counts when the version changes its rule set. */
@@ -2557,6 +2561,7 @@ function createBaseChangeRecord(): ChangeRecord {
     keys: [],
     moreKeys: 0,
     convergence: undefined,
+    traceId: "",
   };
 }
 
@@ -2582,6 +2587,9 @@ export const ChangeRecord: MessageFns<ChangeRecord> = {
     }
     if (message.convergence !== undefined) {
       Convergence.encode(message.convergence, writer.uint32(58).fork()).join();
+    }
+    if (message.traceId !== "") {
+      writer.uint32(66).string(message.traceId);
     }
     return writer;
   },
@@ -2655,6 +2663,14 @@ export const ChangeRecord: MessageFns<ChangeRecord> = {
             message.convergence = Convergence.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.traceId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2688,6 +2704,11 @@ export const ChangeRecord: MessageFns<ChangeRecord> = {
         ? globalThis.Number(object.more_keys)
         : 0,
       convergence: isSet(object.convergence) ? Convergence.fromJSON(object.convergence) : undefined,
+      traceId: isSet(object.traceId)
+        ? globalThis.String(object.traceId)
+        : isSet(object.trace_id)
+        ? globalThis.String(object.trace_id)
+        : "",
     };
   },
 
@@ -2714,6 +2735,9 @@ export const ChangeRecord: MessageFns<ChangeRecord> = {
     if (message.convergence !== undefined) {
       obj.convergence = Convergence.toJSON(message.convergence);
     }
+    if (message.traceId !== "") {
+      obj.traceId = message.traceId;
+    }
     return obj;
   },
 
@@ -2733,6 +2757,7 @@ export const ChangeRecord: MessageFns<ChangeRecord> = {
     message.convergence = (object.convergence !== undefined && object.convergence !== null)
       ? Convergence.fromPartial(object.convergence)
       : undefined;
+    message.traceId = object.traceId ?? "";
     return message;
   },
 };

@@ -77,6 +77,11 @@ export const protobufFileName = "octoplane/v1/stream.proto";
  * since `from`, and leaves their incarnation empty where it is that of `from`: what is not named is as it was. A controller
  * that finds in the Hello that it lags sends no Plan before it has caught up.
  *
+ * Traces. The change that made version (epoch, n) has the trace with the id that follows from epoch and n: XXH64 of both, 8 bytes
+ * each, big endian, with seed 1, then with seed 2. So a frame names the traces of all that it carries without a byte more. A node
+ * measures nothing on a clock that others would have to trust: spans are made from the Durations of its acks, within the
+ * time between frame and ack on the controller's clock.
+ *
  * Limits. Hello: 64 KiB. A message that exceeds a limit, or comes out of sequence, ends the stream with
  * INVALID_ARGUMENT or FAILED_PRECONDITION; a name that the peer's certificate does not carry, with PERMISSION_DENIED.
  *
@@ -235,7 +240,7 @@ export interface Frame {
   readonly more: boolean;
   /** Microseconds since 1970 on the controller's clock at which the newest batch in this frame was committed. */
   readonly committedAtUs: number;
-  /** W3C traceparent values of the changes in this frame. */
+  /** W3C traceparent values that the objects behind this frame carry (annotation tracing.k8s.io/traceparent), at most 16. */
   readonly traceparents: readonly string[];
   readonly inputs: readonly InputRevision[];
   /**
