@@ -24,6 +24,9 @@ describe('exit codes and messages', () => {
     [['status', '--server', '192.0.2.1:1', '--insecure'], 'not a loopback address'],
     [['status', '--tls-cert', 'a'], 'belong together'],
     [['wait', 'default/web', '--version', '3'], 'not both'],
+    [['certs', 'node', 'Node-1'], 'Write a DNS name in lower case'],
+    [['certs', 'node', '../../etc'], 'Write a DNS name in lower case'],
+    [['certs', 'controller', '--owner', 'root'], 'UID:GID'],
   ])('usage: %j', (args, message) => {
     const { status, stdout, stderr } = octoplane(...args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { applyCommand } from './commands/apply.ts';
+import { certsCommand } from './commands/certs.ts';
 import { controllerCommand } from './commands/controller.ts';
 import { deleteCommand } from './commands/delete.ts';
 import { getCommand } from './commands/get.ts';
@@ -30,7 +31,11 @@ export function program(): Command {
     applyCommand(),
     deleteCommand(),
     getCommand(),
+    certsCommand(),
   ];
-  for (const command of commands) root.addCommand(command.copyInheritedSettings(root));
+  for (const command of commands) {
+    root.addCommand(command.copyInheritedSettings(root));
+    for (const verb of command.commands) verb.copyInheritedSettings(command);
+  }
   return root;
 }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
 import { type ChannelCredentials, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import type { Credential } from '@octoplane/cli/certs/authority.ts';
 import {
   AdminServiceClient,
   type GetStatusRequest,
@@ -19,7 +20,7 @@ import { Nack_Reason, Plan_Kind, StreamRequest } from '@octoplane/model/gen/octo
 import { nodeName } from '@octoplane/model/keys.ts';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type Credential, TestAuthority, writeTlsFiles } from '../../test/support/stub-nodes/pki.ts';
+import { TestAuthority, writeTlsFiles } from '../../test/support/stub-nodes/pki.ts';
 import { StubClient } from '../../test/support/stub-nodes/stub-client.ts';
 import { StubNode } from '../../test/support/stub-nodes/stub-node.ts';
 import { runController } from './main.ts';
@@ -314,30 +315,30 @@ describe('a controller with a directory of manifests', () => {
   });
 });
 
-describe('mutual TLS', () => {
-  const authority = new TestAuthority();
+describe('mutual TLS', async () => {
+  const authority = await TestAuthority.create();
   const using = ({ cert, key }: Credential) =>
     credentials.createSsl(Buffer.from(authority.cert), Buffer.from(key), Buffer.from(cert));
 
   async function startTls() {
     const directory = temporaryDirectory();
-    const files = writeTlsFiles(join(directory, 'tls'), authority.server(), authority.cert);
+    const files = writeTlsFiles(join(directory, 'tls'), await authority.server(), authority.cert);
     return { controller: await start(directory, { t: 'mtls', files }), files };
   }
 
   test('a node speaks for the name in its certificate, and for no other', async () => {
     const { controller } = await startTls();
     const node = new StubNode({ name: nodeName('node-1') });
-    const stub = connect({ node, address: controller.grpc, using: using(authority.node('node-1')) });
+    const stub = connect({ node, address: controller.grpc, using: using(await authority.node('node-1')) });
     await stub.until(() => node.frames === 1);
     const thief = connect({
       node: new StubNode({ name: nodeName('node-1') }),
       address: controller.grpc,
-      using: using(authority.node('node-2')),
+      using: using(await authority.node('node-2')),
     });
     expect(await thief.ended).toMatchObject({ code: status.PERMISSION_DENIED });
     expect(stub.client.isConnected).toBe(true);
-    const kubelet = authority.issue({ commonName: 'system:node:node-3', organisation: 'system:nodes' });
+    const kubelet = await authority.issue({ commonName: 'system:node:node-3', organisation: 'system:nodes' });
     const third = new StubNode({ name: nodeName('node-3') });
     await connect({ node: third, address: controller.grpc, using: using(kubelet) }).until(() => third.frames === 1);
   });
@@ -349,15 +350,15 @@ describe('mutual TLS', () => {
       const client = admin(controller.grpc, using(credential));
       return ask<ListNodesRequest, ListNodesResponse>((message, done) => client.listNodes(message, done), request);
     };
-    await expect(listNodes(authority.node('node-1'))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
-    expect((await listNodes(authority.admin('ann'))).nodes).toEqual([]);
-    const byOrganisation = authority.issue({ commonName: 'bob', organisation: 'octoplane:admins' });
+    await expect(listNodes(await authority.node('node-1'))).rejects.toMatchObject({ code: status.PERMISSION_DENIED });
+    expect((await listNodes(await authority.admin('ann'))).nodes).toEqual([]);
+    const byOrganisation = await authority.issue({ commonName: 'bob', organisation: 'octoplane:admins' });
     expect((await listNodes(byOrganisation)).nodes).toEqual([]);
   });
 
   test('a peer without a certificate of the authority gets nowhere', async () => {
     const { controller } = await startTls();
-    const stranger = new TestAuthority().node('node-1');
+    const stranger = await (await TestAuthority.create()).node('node-1');
     const stub = connect({
       node: new StubNode({ name: nodeName('node-1') }),
       address: controller.grpc,
@@ -369,7 +370,7 @@ describe('mutual TLS', () => {
   test('new certificates are taken without a restart, and a broken set is not', async () => {
     const { controller, files } = await startTls();
     writeFileSync(files.cert, 'torn');
-    const other = new TestAuthority();
+    const other = await TestAuthority.create();
     const serial = async () => {
       const { promise, resolve, reject } = Promise.withResolvers<string>();
       const { host, port } = { host: '127.0.0.1', port: Number(controller.grpc.split(':')[1]) };
@@ -381,10 +382,10 @@ describe('mutual TLS', () => {
       return promise;
     };
     expect(await serial()).toBe('octoplane test authority');
-    const renewed = new TestAuthority('the next authority');
-    writeTlsFiles(join(files.cert, '..'), renewed.server(), renewed.cert + other.cert);
+    const renewed = await TestAuthority.create('the next authority');
+    writeTlsFiles(join(files.cert, '..'), await renewed.server(), renewed.cert + other.cert);
     const node = new StubNode({ name: nodeName('node-9') });
-    const { cert, key } = other.node('node-9');
+    const { cert, key } = await other.node('node-9');
     // Until the files have been read again the handshake fails; each end of a stream is the event to try again on.
     for (;;) {
       const stub = connect({

@@ -47,10 +47,10 @@ interface Measuring {
 
 async function measure({ nodes, isPlain, report, signal }: Measuring): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'octoplane-fleet-'));
-  const authority = new TestAuthority();
+  const authority = await TestAuthority.create();
   const security: Security = isPlain
     ? { t: 'insecure', allowRemote: false }
-    : { t: 'mtls', files: writeTlsFiles(join(directory, 'tls'), authority.server(), authority.cert) };
+    : { t: 'mtls', files: writeTlsFiles(join(directory, 'tls'), await authority.server(), authority.cert) };
   const manifests = join(directory, 'manifests');
   const name = `${nodes.toLocaleString('en-US')} nodes, ${isPlain ? 'plaintext' : 'mTLS'}`;
   const figure = (metric: string, value: number, unit: string, budget?: number) =>
@@ -63,11 +63,14 @@ async function measure({ nodes, isPlain, report, signal }: Measuring): Promise<v
     const empty = await controller.child.ask({ t: 'usage' }, 'usage');
     const tls = isPlain
       ? null
-      : { ca: authority.cert, nodes: Array.from({ length: nodes }, (_, i) => authority.node(`node-${i}`)) };
+      : {
+          ca: authority.cert,
+          nodes: await Promise.all(Array.from({ length: nodes }, (_, i) => authority.node(`node-${i}`))),
+        };
     stubs.send({ t: 'start', address: controller.address, nodes, zones, tls });
     const { afterMs } = await stubs.next('planned', signal);
     figure('all connected and planned, from nothing', afterMs / 1000, 's');
-    const client = adminOf(controller.address, authority, isPlain);
+    const client = await adminOf(controller.address, authority, isPlain);
     await programmedEverywhere(client, nodes, signal);
     const full = await controller.child.ask({ t: 'usage' }, 'usage');
     figure('controller RSS per node', (full.rssBytes - empty.rssBytes) / nodes / 1024, 'KB', isPlain ? undefined : 100);
@@ -126,8 +129,8 @@ async function startController(manifests: string, security: Security) {
   return { child, address: `127.0.0.1:${ports.grpc}` };
 }
 
-function adminOf(address: string, authority: TestAuthority, isPlain: boolean): AdminServiceClient {
-  const { cert, key } = authority.admin('bench');
+async function adminOf(address: string, authority: TestAuthority, isPlain: boolean): Promise<AdminServiceClient> {
+  const { cert, key } = await authority.admin('bench');
   const using: ChannelCredentials = isPlain
     ? credentials.createInsecure()
     : credentials.createSsl(Buffer.from(authority.cert), Buffer.from(key), Buffer.from(cert));

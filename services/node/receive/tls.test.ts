@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ServerCredentials } from '@grpc/grpc-js';
@@ -7,10 +7,10 @@ import { nodeName } from '@octoplane/model/keys.ts';
 import { emptyRuleSet } from '@octoplane/model/rule-set.ts';
 import { type Logger, pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { TestAuthority } from '../../../test/support/stub-nodes/pki.ts';
 import { FakeKernel, fakeModule } from '../drivers/fake.ts';
 import { runNode } from '../main.ts';
 import { defaultNodeOptions } from '../options.ts';
-import { Authority } from '../testing/certificates.ts';
 import { Controller } from '../testing/controller.ts';
 import { repairFrame } from '../testing/frames.ts';
 
@@ -41,23 +41,24 @@ class Log {
 }
 
 it('a node proves its name, knows a stranger, and uses renewed certificates without a restart', async () => {
-  const ours = new Authority(dir, 'ours');
-  const others = new Authority(dir, 'others');
-  const server = ours.issue('brain', 'IP:127.0.0.1');
+  const ours = await TestAuthority.create('ours');
+  const others = await TestAuthority.create('others');
+  const server = await ours.server();
   const chain = [{ private_key: Buffer.from(server.key), cert_chain: Buffer.from(server.cert) }];
-  const brain = await new Controller().listen(ServerCredentials.createSsl(readFileSync(ours.caFile), chain, true));
+  const brain = await new Controller().listen(ServerCredentials.createSsl(Buffer.from(ours.cert), chain, true));
   const transport = {
     t: 'mtls',
     certFile: join(dir, 'tls.crt'),
     keyFile: join(dir, 'tls.key'),
-    caFile: ours.caFile,
+    caFile: join(dir, 'ca.crt'),
   } as const;
+  writeFileSync(transport.caFile, ours.cert);
   const install = ({ cert, key }: { readonly cert: string; readonly key: string }) => {
     writeFileSync(transport.certFile, cert);
     writeFileSync(transport.keyFile, key);
   };
 
-  install(others.issue('stranger', 'URI:octoplane://node/node-1'));
+  install(await others.node('node-1'));
   const log = new Log();
   const refused = log.says(/the connection to the controller is lost|cannot be reached/);
   const stop = new AbortController();
@@ -79,7 +80,7 @@ it('a node proves its name, knows a stranger, and uses renewed certificates with
     },
   );
   await refused;
-  install(ours.issue('node-1', 'URI:octoplane://node/node-1'));
+  install(await ours.node('node-1'));
   const peer = await brain.next();
   await peer.hears('hello');
   peer.plan(Plan_Kind.SNAPSHOT);

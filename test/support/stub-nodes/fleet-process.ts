@@ -1,6 +1,6 @@
 import { credentials } from '@grpc/grpc-js';
+import type { Credential } from '@octoplane/cli/certs/authority.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
-import type { Credential } from './pki.ts';
 import { StubClient } from './stub-client.ts';
 import { SharedResults, StubNode } from './stub-node.ts';
 
