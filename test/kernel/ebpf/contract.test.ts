@@ -7,6 +7,7 @@ import { defaultCapacity } from '@octoplane/node/drivers/ebpf/capacity.ts';
 import { EbpfDriver } from '@octoplane/node/drivers/ebpf/driver.ts';
 import { libbpf } from '@octoplane/node/drivers/ebpf/libbpf.ts';
 import { detachPinned } from '@octoplane/node/drivers/ebpf/links.ts';
+import { pinsUnder } from '@octoplane/node/drivers/ebpf/pins.ts';
 import { afterAll } from 'vitest';
 import { describeDriverContract } from '../../contract/driver-contract.ts';
 import { enterOwnNetwork, run } from '../../contract/namespace.ts';
@@ -41,7 +42,7 @@ describeDriverContract('ebpf', {
 /** As `rm` on the pins and `bpftool map delete` would. */
 function flush(): void {
   const bpf = libbpf();
-  const fd = bpf.openPin(join(options.bpfFsPath, 'octoplane/maps-1/frontends'));
+  const fd = bpf.openPin(join(pinsUnder(options.bpfFsPath).maps, 'frontends'));
   const key = Buffer.alloc(24);
   while (bpf.nextKey(fd, null, key) === 0) bpf.remove(fd, key);
   bpf.closeFd(fd);

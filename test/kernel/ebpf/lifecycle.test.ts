@@ -6,6 +6,7 @@ import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Entry, entriesEqual } from '@octoplane/model/rule-set.ts';
 import { DriverError } from '@octoplane/node/drivers/driver.ts';
 import { ebpf } from '@octoplane/node/drivers/ebpf/module.ts';
+import { pinsUnder } from '@octoplane/node/drivers/ebpf/pins.ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Lab } from '../../support/lab/lab.ts';
 import { EbpfNode, endpoint, entry, here, keyOf, mountBpffs } from './node.ts';
@@ -102,7 +103,7 @@ describe('lifecycle', () => {
 
   it('finds what somebody else changed in the maps, and repairs it', async () => {
     await node.want(web(), rich());
-    const map = join(node.options.bpfFsPath, 'octoplane/maps-1/frontends');
+    const map = join(pinsUnder(node.options.bpfFsPath).maps, 'frontends');
     const keys = JSON.parse(execFileSync('bpftool', ['map', 'dump', 'pinned', map, '-j'], { encoding: 'utf8' })) as {
       key: string[];
     }[];

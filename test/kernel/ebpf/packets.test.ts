@@ -168,7 +168,7 @@ describe('packets', () => {
               endpoints: [endpoint(address('pod-1a'), here)],
             });
           await nodes[0]?.want(of('one', external), of('two', second));
-          const port = { ...options, bindPort: 40_000 + (policy === 'Local' ? 1 : 0) };
+          const port = { ...options, bindPort: 20_000 + (policy === 'Local' ? 1 : 0) };
           await using first = await lab.open('outside', external, 80, port);
           expect(await first.ask()).toMatchObject({ t: 'answered', by: 'pod-1a' });
           if (transport === 'TCP') {
@@ -192,7 +192,7 @@ describe('packets', () => {
     });
 
     it('moves UDP flows when their endpoint goes, and leaves TCP connections alone (P30)', async () => {
-      const flow = (transport: 'TCP' | 'UDP') => lab.open('outside', external, 80, { transport, bindPort: 41_000 });
+      const flow = (transport: 'TCP' | 'UDP') => lab.open('outside', external, 80, { transport, bindPort: 21_000 });
       const both = (places: string[]) => async () => {
         for (const node of nodes)
           await node.want(

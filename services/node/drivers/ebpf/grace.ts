@@ -13,6 +13,8 @@ export class Grace {
   readonly #key = Buffer.alloc(4);
   readonly #inner = Buffer.alloc(4);
   #waiting: { block: Block; slots: Slots }[] = [];
+  /** Of the round that is under way. */
+  #gathered: { block: Block; slots: Slots }[] = [];
   #round: Promise<void> | null = null;
   #failed: unknown = null;
 
@@ -25,7 +27,7 @@ export class Grace {
 
   /** Blocks that wait for their grace period. */
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting.length + this.#gathered.length;
   }
 
   /** @throws what the last round failed with: without grace periods memory would run out unseen. */
@@ -46,11 +48,12 @@ export class Grace {
 
   async #rounds(): Promise<void> {
     while (this.#waiting.length > 0) {
-      const gathered = this.#waiting;
+      this.#gathered = this.#waiting;
       this.#waiting = [];
       const result = await libbpf().updateInBackground(this.#graceFd, this.#key, this.#inner, 0n);
       checked(result, 'waiting for running programs');
-      for (const { block, slots } of gathered) slots.release(block);
+      for (const { block, slots } of this.#gathered) slots.release(block);
+      this.#gathered = [];
     }
     this.#round = null;
   }
