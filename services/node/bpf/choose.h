@@ -70,7 +70,7 @@ static long search_step(__u32 index, void *context)
 	return 1;
 }
 
-/* The slot of an endpoint within a window, or -1. Costs a walk, and is only needed when the window has moved. */
+/* The slot of an endpoint within a window, or -1. Costs a walk, and is only needed when the generation is another. */
 static __always_inline __s64 find_backend(const struct window *window, const struct endpoint *wanted)
 {
 	struct search search = { .wanted = *wanted, .start = window->start, .found = -1 };
@@ -94,14 +94,14 @@ static __always_inline const struct backend *recall(const struct frontend *front
 
 	if (!last || now - last->used_ns >= (__u64)frontend->affinity_seconds * 1000000000ULL)
 		return NULL;
-	if (last->start != window->start) {
+	if (last->generation != frontend->generation) {
 		wanted.address = last->address;
 		wanted.port = last->port;
 		found = find_backend(window, &wanted);
 		if (found < 0)
 			return NULL;
 		last->slot = found;
-		last->start = window->start;
+		last->generation = frontend->generation;
 	}
 	last->used_ns = now;
 	slot = last->slot;
@@ -110,13 +110,13 @@ static __always_inline const struct backend *recall(const struct frontend *front
 	return bpf_map_lookup_elem(&backends, &slot);
 }
 
-static __always_inline void remember(const struct window *window, const struct affinity_key *key, __u32 slot,
+static __always_inline void remember(const struct frontend *frontend, const struct affinity_key *key, __u32 slot,
 				     const struct backend *backend)
 {
 	struct affinity next = {
 		.used_ns = bpf_ktime_get_ns(),
 		.address = backend->address,
-		.start = window->start,
+		.generation = frontend->generation,
 		.slot = slot,
 		.port = backend->port,
 	};

@@ -60,7 +60,7 @@ static __always_inline void partner_of(const struct tuple *key, const struct flo
 	partner->dst = key->src;
 	partner->sport = key->dport;
 	partner->dport = key->sport;
-	partner->start = flow->start;
+	partner->generation = flow->generation;
 	partner->service = flow->service;
 	partner->flags = (flow->flags ^ (FLOW_FORWARD | FLOW_REPLY)) & ~FLOW_CLOSING;
 }

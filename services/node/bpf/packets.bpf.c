@@ -78,7 +78,7 @@ static __always_inline const struct backend *choose(const struct packet *packet,
 	slot = rendezvous(window, flow_hash(&packet->tuple, frontend->affinity_seconds != 0));
 	backend = bpf_map_lookup_elem(&backends, &slot);
 	if (backend && frontend->affinity_seconds)
-		remember(window, &key, slot, backend);
+		remember(frontend, &key, slot, backend);
 	return backend;
 }
 
@@ -141,7 +141,7 @@ static __always_inline enum decision open_flow(const struct packet *packet, stru
 	claim.key = packet->tuple;
 	claim.flow.dst = backend->address;
 	claim.flow.dport = backend->port;
-	claim.flow.start = window->start;
+	claim.flow.generation = frontend->generation;
 	claim.flow.service = frontend->service;
 	claim.flow.flags = FLOW_FORWARD;
 	claim.flow.src = packet->tuple.src;
@@ -163,16 +163,15 @@ static __always_inline enum decision open_flow(const struct packet *packet, stru
 /* May a flow from a client go on with its backend? Asked for every datagram, and for what opens a TCP connection. */
 static __always_inline bool may_go_on(struct flow *flow, const struct frontend *frontend, enum place place)
 {
-	const struct window *window = window_for(frontend, place);
 	struct endpoint backend = { .address = flow->dst, .port = flow->dport };
 
 	if (flow->service != frontend->service || flow->flags & FLOW_CLOSING)
 		return false;
-	if (flow->start == window->start)
+	if (flow->generation == frontend->generation)
 		return true;
-	if (find_backend(window, &backend) < 0)
+	if (find_backend(window_for(frontend, place), &backend) < 0)
 		return false;
-	flow->start = window->start;
+	flow->generation = frontend->generation;
 	return true;
 }
 

@@ -74,7 +74,7 @@ static __always_inline void set_peer(struct bpf_sock_addr *ctx, const struct fro
 		peer->backend.port = backend->port;
 		peer->backend.protocol = to->protocol;
 		peer->service_id = frontend->service;
-		peer->start = frontend->inside.start;
+		peer->generation = frontend->generation;
 		peer->connected = !sending;
 	}
 	if (!sending)
@@ -92,10 +92,10 @@ static __always_inline bool keep_peer(struct bpf_sock_addr *ctx, const struct fr
 
 	if (!peer || peer->service_id != frontend->service || !same_endpoint(&peer->service, to))
 		return false;
-	if (peer->start != frontend->inside.start) {
+	if (peer->generation != frontend->generation) {
 		if (find_backend(&frontend->inside, &peer->backend) < 0)
 			return false;
-		peer->start = frontend->inside.start;
+		peer->generation = frontend->generation;
 	}
 	to->address = peer->backend.address;
 	to->port = peer->backend.port;

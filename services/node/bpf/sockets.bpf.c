@@ -88,7 +88,7 @@ static __always_inline const struct backend *choose(struct bpf_sock_addr *ctx, c
 		return backend;
 	backend = backend_at(window, random, &slot);
 	if (backend)
-		remember(window, &key, slot, backend);
+		remember(frontend, &key, slot, backend);
 	return backend;
 }
 

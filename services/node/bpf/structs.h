@@ -53,7 +53,12 @@ struct frontend {
 	__u32 affinity_seconds;
 	__u16 flags;
 	__u8 kinds;
-	__u8 zero[5];
+	__u8 zero;
+	/*
+	 * Of the windows: a number that no others have had. What programs remember of a choice is asked again when it differs.
+	 * (Where a window starts would not do: empty ones start nowhere, and ranges are given to others when they are left.)
+	 */
+	__u32 generation;
 };
 
 /* A chosen endpoint of one service. Never overwritten while a frontend or a running program can point to it. */
@@ -76,6 +81,8 @@ struct service {
 	__u8 key_bytes;
 	__u8 zero;
 	char key[SERVICE_KEY_BYTES];
+	/* Of its frontends. */
+	__u32 generation;
 };
 
 struct address_roles {
@@ -102,8 +109,8 @@ struct affinity_key {
 struct affinity {
 	__u64 used_ns;
 	struct address address;
-	/* Where the backend was found last; right as long as the window starts where it did. */
-	__u32 start;
+	/* Where the backend was found last; right as long as the generation is this. */
+	__u32 generation;
 	__u32 slot;
 	__be16 port;
 	__u8 zero[6];
@@ -114,8 +121,8 @@ struct peer {
 	struct endpoint service;
 	struct endpoint backend;
 	__u32 service_id;
-	/* Start of the window that the backend was chosen from. */
-	__u32 start;
+	/* Of the frontend when the backend was last known to be one of its. */
+	__u32 generation;
 	/* By connect(): the socket will not ask again. */
 	__u32 connected;
 	__u32 zero;
@@ -150,8 +157,8 @@ struct flow {
 	struct address dst;
 	__be16 sport;
 	__be16 dport;
-	/* The window that the backend was chosen from: whether it may still be chosen is asked again when that has moved. */
-	__u32 start;
+	/* Of the frontend when the backend was last known to be one of its. */
+	__u32 generation;
 	__u32 flags;
 	__u32 service;
 };

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry } from '@octoplane/model/rule-set.ts';
 import type { DriverOptions } from '../driver.ts';
@@ -15,6 +16,8 @@ export interface Books {
   /** Hide every client of a cluster IP behind its node (P35). */
   readonly masqueradeAll: boolean;
   nextId: number;
+  /** Begins anywhere, so that what a service of an earlier daemon was remembered by is not met again. */
+  nextGeneration: number;
   ranges: number;
 }
 
@@ -23,6 +26,8 @@ export interface Held {
   readonly id: number;
   /** Of the set in the array of backends. */
   readonly start: number;
+  /** Of its frontends. */
+  readonly generation: number;
   readonly entry: Entry;
 }
 
@@ -35,5 +40,6 @@ export const emptyBooks = (capacity: Capacity, options: BookOptions, taken: Iter
   slots: new Slots(capacity.backends, taken),
   masqueradeAll: options.masqueradeAll,
   nextId: 1,
+  nextGeneration: randomInt(2 ** 32),
   ranges: 0,
 });

@@ -44,7 +44,7 @@ export function frontendValue(
   { ip, kinds }: Frontend,
   { spec }: Pick<Entry, 'spec'>,
   { windows }: BackendSet,
-  place: { readonly service: number; readonly start: number; readonly masqueradeAll: boolean },
+  place: Place,
 ): FrontendValue {
   const family = familyOf(ip);
   const external = (kinds & frontendKinds.clusterIp) === 0;
@@ -66,7 +66,16 @@ export function frontendValue(
       (kinds & frontendKinds.loadBalancer && spec.sourceRanges.length > 0 ? frontendFlags.ranges : 0) |
       (place.masqueradeAll && !external ? frontendFlags.packets : 0),
     kinds,
+    generation: place.generation,
   };
+}
+
+/** Of what lies where, all that a frontend's value depends on. */
+export interface Place {
+  readonly service: number;
+  readonly start: number;
+  readonly generation: number;
+  readonly masqueradeAll: boolean;
 }
 
 const frontend = (ip: Ip, port: number, protocol: Protocol, kinds: number): Frontend => ({ ip, port, protocol, kinds });

@@ -53,6 +53,7 @@ it('gives services back as they were written', () => {
     affinitySeconds: 10_800,
     policies: 3,
     usableFamilies: 1,
+    generation: 4_000_000_000,
     key: 'default/web:80/TCP',
   };
   writeService(bytes, 0, record);
@@ -79,6 +80,7 @@ it('lays a frontend out as structs.h does', () => {
     affinitySeconds: 6,
     flags: 7,
     kinds: 8,
+    generation: 9,
   };
   writeFrontend(bytes, 0, value, key, 0);
   expect(bytes.toString('hex')).toBe(
@@ -91,6 +93,7 @@ it('lays a frontend out as structs.h does', () => {
       '06000000' +
       '0700' +
       '08' +
-      '0000000000',
+      '00' +
+      '09000000',
   );
 });

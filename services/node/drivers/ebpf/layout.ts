@@ -7,12 +7,12 @@ import type { Family, Protocol } from '@octoplane/model/keys.ts';
  */
 
 /** Raised with every change of structs.h or maps.h: maps of another layout are left to the programs that know them. */
-export const layoutVersion = 1;
+export const layoutVersion = 2;
 
 export const endpointBytes = 24;
 export const frontendBytes = 40;
 export const backendBytes = 24;
-export const serviceBytes = 176;
+export const serviceBytes = 180;
 export const addressBytes = 16;
 export const addressRolesBytes = 4;
 export const configBytes = 40;
@@ -49,6 +49,7 @@ export interface FrontendValue {
   readonly affinitySeconds: number;
   readonly flags: number;
   readonly kinds: number;
+  readonly generation: number;
 }
 
 export interface BackendValue {
@@ -64,6 +65,7 @@ export interface ServiceRecord {
   readonly affinitySeconds: number;
   readonly policies: number;
   readonly usableFamilies: number;
+  readonly generation: number;
   readonly key: string;
 }
 
@@ -122,7 +124,8 @@ export function writeFrontend(out: Buffer, at: number, value: FrontendValue, key
   out.writeUInt32LE(value.affinitySeconds, at + 28);
   out.writeUInt16LE(value.flags, at + 32);
   out[at + 34] = value.kinds;
-  out.fill(0, at + 35, at + frontendBytes);
+  out[at + 35] = 0;
+  out.writeUInt32LE(value.generation, at + 36);
 }
 
 export const readFrontendService = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at + 8);
@@ -160,6 +163,7 @@ export function writeService(out: Buffer, at: number, record: ServiceRecord): vo
   out[at + 12] = record.policies;
   out[at + 13] = record.usableFamilies;
   out[at + 14] = out.write(record.key, at + 16, maxServiceKeyBytes, 'utf8');
+  out.writeUInt32LE(record.generation, at + 176);
 }
 
 export function readService(bytes: Buffer, at: number): ServiceRecord {
@@ -169,6 +173,7 @@ export function readService(bytes: Buffer, at: number): ServiceRecord {
     affinitySeconds: bytes.readUInt32LE(at + 8),
     policies: bytes[at + 12] ?? 0,
     usableFamilies: bytes[at + 13] ?? 0,
+    generation: bytes.readUInt32LE(at + 176),
     key: bytes.toString('utf8', at + 16, at + 16 + (bytes[at + 14] ?? 0)),
   };
 }

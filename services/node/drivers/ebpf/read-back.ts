@@ -39,7 +39,8 @@ function leftOf(before: Entry, after: Entry | null, books: Books, maps: KernelMa
   return null;
 }
 
-function differenceFrom(after: Entry, { id, start }: Held, books: Books, maps: KernelMaps): string | null {
+function differenceFrom(after: Entry, held: Held, books: Books, maps: KernelMaps): string | null {
+  const { id, start } = held;
   const set = arrange(after.endpoints);
   const expectedSet = Buffer.alloc(set.ordered.length * backendBytes);
   writeSet(expectedSet, { start: 0, service: id, endpoints: set.ordered });
@@ -56,7 +57,7 @@ function differenceFrom(after: Entry, { id, start }: Held, books: Books, maps: K
     )
       return `endpoint ${ip}:${port} is missing`;
 
-  const frontends = frontendsAt(after, set, { id, start }, books);
+  const frontends = frontendsAt(after, set, held, books);
   const { keys, values } = frontendElements(frontends, maps);
   const actual = Buffer.alloc(frontendBytes);
   for (const [i, { key }] of frontends.entries()) {
@@ -66,7 +67,7 @@ function differenceFrom(after: Entry, { id, start }: Held, books: Books, maps: K
       return `frontend ${key.ip} port ${key.port} differs`;
   }
 
-  const record = serviceElements([{ id, record: recordOf(after, start) }], maps);
+  const record = serviceElements([{ id, record: recordOf(after, held) }], maps);
   const actualRecord = Buffer.alloc(serviceBytes);
   if (!maps.services.read(record.keys, actualRecord)) return 'its record is missing';
   return actualRecord.equals(record.values) ? null : 'its record differs';

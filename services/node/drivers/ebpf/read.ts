@@ -62,7 +62,7 @@ export function readAll(maps: KernelMaps, capacity: Capacity, options: BookOptio
       books.owners.set(name, entry.key);
       explained.add(name);
     }
-    books.services.set(entry.key, { id, start: record.start, entry });
+    books.services.set(entry.key, { id, start: record.start, generation: record.generation, entry });
     books.addresses.replace(null, entry);
     books.ranges += entry.spec.sourceRanges.length;
   }
@@ -164,14 +164,14 @@ function entryOf(
 /** Takes out of the header what the kernel's frontends do not bear out. */
 function withoutAltered(entry: Entry, { id, record, found, masqueradeAll }: Omit<Found, 'ranges'>): Entry {
   const set = arrange(entry.endpoints);
-  const places = { service: id, start: record.start, masqueradeAll };
+  const place = { service: id, start: record.start, generation: record.generation, masqueradeAll };
   const altered = new Set<string>();
   const actual = new Map(found.map((frontend) => [frontendId(frontend.key), frontend]));
   const keyBytes = Buffer.alloc(endpointBytes);
   const expected = Buffer.alloc(frontendBytes);
   for (const frontend of frontendsOf(entry.key, entry.spec)) {
     writeEndpoint(keyBytes, 0, frontend);
-    writeFrontend(expected, 0, frontendValue(frontend, entry, set, places), keyBytes, 0);
+    writeFrontend(expected, 0, frontendValue(frontend, entry, set, place), keyBytes, 0);
     const name = frontendId(frontend);
     if (actual.get(name)?.value.equals(expected) !== true)
       altered.add(frontend.kinds & frontendKinds.nodePort ? 'nodePort' : frontend.ip);

@@ -62,17 +62,21 @@ export function render(changes: readonly EntryChange[], books: Books): Writes {
 export function frontendsAt(
   entry: Entry,
   set: BackendSet,
-  held: { readonly id: number; readonly start: number },
+  { id, start, generation }: Omit<Held, 'entry'>,
   books: Books,
 ) {
   return frontendsOf(entry.key, entry.spec).map((key) => ({
     key,
-    value: frontendValue(key, entry, set, { service: held.id, start: held.start, masqueradeAll: books.masqueradeAll }),
+    value: frontendValue(key, entry, set, { service: id, start, generation, masqueradeAll: books.masqueradeAll }),
   }));
 }
 
-export const recordOf = ({ key, spec, endpoints }: Entry, start: number): ServiceRecord => ({
+export const recordOf = (
+  { key, spec, endpoints }: Entry,
+  { start, generation }: Omit<Held, 'entry'>,
+): ServiceRecord => ({
   start,
+  generation,
   count: endpoints.length,
   affinitySeconds: spec.affinityTimeoutSeconds,
   policies:
@@ -110,23 +114,26 @@ function withdraw(held: Held, after: Entry | null, books: Books, writes: WriteLi
 }
 
 function place(key: ServicePortKey, entry: Entry, books: Books, writes: WriteList): void {
-  const held = books.services.get(key);
-  const id = held?.id ?? books.nextId++;
+  const before = books.services.get(key);
+  const id = before?.id ?? books.nextId++;
   const set = arrange(entry.endpoints);
-  let start = held?.start ?? 0;
-  if (!held || !endpointsEqual(held.entry.endpoints, entry.endpoints)) {
+  let start = before?.start ?? 0;
+  if (!before || !endpointsEqual(before.entry.endpoints, entry.endpoints)) {
     start = takeSlots(books, entry);
     writes.sets.push({ start, service: id, endpoints: set.ordered });
-    if (held) writes.garbage.push({ start: held.start, count: held.entry.endpoints.length });
+    if (before) writes.garbage.push({ start: before.start, count: before.entry.endpoints.length });
   }
-  for (const frontend of frontendsAt(entry, set, { id, start }, books)) {
+  const generation = books.nextGeneration;
+  books.nextGeneration = (generation + 1) >>> 0;
+  const held = { id, start, generation };
+  for (const frontend of frontendsAt(entry, set, held, books)) {
     books.owners.set(frontendId(frontend.key), key);
     writes.setFrontend(frontend);
   }
-  addRanges(id, held?.entry.spec ?? null, entry.spec, books, writes);
-  writes.services.push({ id, record: recordOf(entry, start) });
-  books.addresses.replace(held?.entry ?? null, entry);
-  books.services.set(key, { id, start, entry });
+  addRanges(id, before?.entry.spec ?? null, entry.spec, books, writes);
+  writes.services.push({ id, record: recordOf(entry, held) });
+  books.addresses.replace(before?.entry ?? null, entry);
+  books.services.set(key, { ...held, entry });
 }
 
 function takeSlots(books: Books, { key, endpoints }: Entry): number {
