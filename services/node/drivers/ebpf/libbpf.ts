@@ -13,6 +13,11 @@ export interface Libbpf {
   readonly setMaxEntries: (map: Pointer, entries: number) => number;
   readonly findProgram: (object: Pointer, name: string) => Pointer | null;
   readonly programFd: (program: Pointer) => number;
+  /** The program after `program`, the first one after null; null after the last. */
+  readonly nextProgram: (object: Pointer, program: Pointer | null) => Pointer | null;
+  readonly programName: (program: Pointer) => string;
+  /** With those of its functions. */
+  readonly instructions: (program: Pointer) => number;
   readonly probeHelper: (programType: number, helper: number, options: null) => number;
 
   readonly createMap: (
@@ -121,6 +126,9 @@ function load(): Libbpf {
     setMaxEntries: bpf.func('int bpf_map__set_max_entries(void *map, uint32_t entries)'),
     findProgram: bpf.func('void *bpf_object__find_program_by_name(void *object, const char *name)'),
     programFd: bpf.func('int bpf_program__fd(void *program)'),
+    nextProgram: bpf.func('void *bpf_object__next_program(void *object, void *program)'),
+    programName: bpf.func('const char *bpf_program__name(void *program)'),
+    instructions: bpf.func('size_t bpf_program__insn_cnt(void *program)'),
     probeHelper: bpf.func('int libbpf_probe_bpf_helper(int type, int helper, const void *options)'),
 
     createMap: bpf.func(

@@ -46,6 +46,14 @@ export class LoadedObject {
     return checked(libbpf().programFd(program), `program ${name}`);
   }
 
+  *programs(): Generator<{ readonly name: string; readonly fd: number; readonly instructions: number }> {
+    const bpf = libbpf();
+    for (let at = bpf.nextProgram(this.#object, null); at !== null; at = bpf.nextProgram(this.#object, at)) {
+      const name = bpf.programName(at);
+      yield { name, fd: checked(bpf.programFd(at), `program ${name}`), instructions: bpf.instructions(at) };
+    }
+  }
+
   /** Pins maps again whose pins somebody has removed; the maps themselves live as long as a program uses them. */
   ensurePins(directory: string, names: readonly string[]): number {
     let put = 0;
