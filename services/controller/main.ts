@@ -12,6 +12,7 @@ import { Compute } from './compute/compute.ts';
 import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
 import { Committer } from './history/committer.ts';
 import { type Commit, History } from './history/history.ts';
+import { ArrivalMetrics } from './http/arrival-metrics.ts';
 import { httpServer, listenHttp } from './http/http-server.ts';
 import { Metrics } from './http/metrics.ts';
 import { type ControllerOptions, validateControllerOptions } from './options.ts';
@@ -76,8 +77,13 @@ export async function runController(options: ControllerOptions, context: Control
   const compute = new Compute(state);
   const startedAtMs = Math.floor(clock.nowUs() / 1000);
   const history = new History({ epoch: startedAtMs });
-  const book = new NodeBook(history, compute);
   const metrics = new Metrics();
+  const arrivals = new ArrivalMetrics({
+    registry: metrics.registry,
+    sinceUs: startedAtMs * 1000,
+    traceOf: () => null,
+  });
+  const book = new NodeBook(history, compute, arrivals);
   const cluster = clusterOf(compute, state);
   const fleet = new Fleet({ cluster, history, book, clock, logger, release: options.release, observer: metrics });
   const health = new HealthImplementation({ '': 'NOT_SERVING' });

@@ -1,5 +1,7 @@
 import type { NodeName } from '@octoplane/model/keys.ts';
 
+export type Percentile = 50 | 99 | 100;
+
 /**
  * How far one version has come, exactly: of the nodes whose rule set it changes, how many have it in their kernel, and when the
  * 50th, 99th and 100th percentile had it. Counting a node costs a few additions.
@@ -13,11 +15,13 @@ export class Convergence {
   p100Us: number | null = null;
   /** Last to acknowledge, once all have. */
   slowest: NodeName | null = null;
+  readonly #onReached: ((percentile: Percentile, latencyUs: number) => void) | null;
   #latest: NodeName | null = null;
   #latestUs = 0;
 
-  constructor(nodes: number) {
+  constructor(nodes: number, onReached: ((percentile: Percentile, latencyUs: number) => void) | null = null) {
     this.nodes = nodes;
+    this.#onReached = onReached;
     this.#settle();
   }
 
@@ -40,10 +44,15 @@ export class Convergence {
 
   #settle(): void {
     if (this.nodes <= 0) return;
-    if (this.programmed >= Math.ceil(this.nodes * 0.5)) this.p50Us ??= this.#latestUs;
-    if (this.programmed >= Math.ceil(this.nodes * 0.99)) this.p99Us ??= this.#latestUs;
-    if (!this.isComplete) return;
-    this.p100Us ??= this.#latestUs;
-    this.slowest ??= this.#latest;
+    if (this.p50Us === null && this.programmed >= Math.ceil(this.nodes * 0.5)) this.p50Us = this.#reached(50);
+    if (this.p99Us === null && this.programmed >= Math.ceil(this.nodes * 0.99)) this.p99Us = this.#reached(99);
+    if (this.p100Us !== null || !this.isComplete) return;
+    this.p100Us = this.#reached(100);
+    this.slowest = this.#latest;
+  }
+
+  #reached(percentile: Percentile): number {
+    this.#onReached?.(percentile, this.#latestUs);
+    return this.#latestUs;
   }
 }

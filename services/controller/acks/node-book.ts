@@ -4,7 +4,7 @@ import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
 import type { ClassId, Views } from '../compute/batch.ts';
 import { concerns, touches } from '../history/conflate.ts';
 import type { Commit, History, Version } from '../history/history.ts';
-import { Convergence } from './convergence.ts';
+import { Convergence, type Percentile } from './convergence.ts';
 import { classAt, type NodeRecord } from './node-record.ts';
 
 export interface NodeIntroduction {
@@ -24,6 +24,16 @@ export interface ProgrammedAck {
   readonly heldBack: ReadonlyMap<ServicePortKey, unknown>;
 }
 
+/** Is told how versions arrive, for metrics and traces. */
+export interface ArrivalObserver {
+  /** These nodes are to have it. */
+  concerned(commit: Commit, nodes: ReadonlySet<NodeRecord>): void;
+  /** One more of them has it, as this ack told. */
+  arrived(commit: Commit, node: NodeRecord, ack: ProgrammedAck, nowUs: number): void;
+  /** So many per cent of them have it, the last one so long after the commit. */
+  reached(commit: Commit, percentile: Percentile, latencyUs: number): void;
+}
+
 /**
  * Who has what. One cumulative number per node, and exact convergence per version.
  *
@@ -41,10 +51,12 @@ export class NodeBook {
   readonly #members = new Map<ClassId, Set<NodeRecord>>();
   readonly #convergence = new Map<number, Convergence>();
   readonly #watchers = new Set<(record: NodeRecord) => void>();
+  readonly #observer: ArrivalObserver | null;
 
-  constructor(history: History, views: Pick<Views, 'classOf'>) {
+  constructor(history: History, views: Pick<Views, 'classOf'>, observer: ArrivalObserver | null = null) {
     this.#history = history;
     this.#views = views;
+    this.#observer = observer;
   }
 
   get size(): number {
@@ -117,7 +129,8 @@ export class NodeBook {
     for (const id of commit.batch.classes.keys()) for (const record of this.#members.get(id) ?? []) add(record);
     for (const name of commit.batch.overlays.keys()) add(this.#records.get(name));
     for (const record of concerned) record.owes ??= commit.sequence;
-    this.#convergence.set(commit.sequence, new Convergence(concerned.size));
+    this.#observer?.concerned(commit, concerned);
+    this.#convergence.set(commit.sequence, this.#newConvergence(commit, concerned.size));
     for (const sequence of this.#convergence.keys()) {
       if (sequence > this.#history.oldestBase) break;
       this.#convergence.delete(sequence);
@@ -129,7 +142,7 @@ export class NodeBook {
   programmed(record: NodeRecord, ack: ProgrammedAck, nowUs: number): void {
     if (ack.sequence < record.programmed) return;
     for (const sequence of this.#owed(record, ack.sequence)) this.#countOrWithhold(record, sequence, ack, nowUs);
-    this.#releaseTaken(record, ack.heldBack, nowUs);
+    this.#releaseTaken(record, ack, nowUs);
     record.programmed = ack.sequence;
     record.reported = { epoch: this.#history.epoch, sequence: ack.sequence };
     record.digest = ack.digest;
@@ -210,9 +223,15 @@ export class NodeBook {
     return commit !== null && concerns(commit.batch, record.name, classAt(record, sequence));
   }
 
-  #countOrWithhold(record: NodeRecord, sequence: number, { heldBack }: ProgrammedAck, nowUs: number): void {
+  #newConvergence(commit: Commit, nodes: number): Convergence {
+    const observer = this.#observer;
+    return new Convergence(nodes, observer && ((...reached) => observer.reached(commit, ...reached)));
+  }
+
+  #countOrWithhold(record: NodeRecord, sequence: number, ack: ProgrammedAck, nowUs: number): void {
     const commit = this.#history.at(sequence);
     if (!commit) return;
+    const { heldBack } = ack;
     if (heldBack.size > 0 && record.refused) {
       for (const [key, { withheld }] of record.refused) {
         if (!heldBack.has(key) || !touches(commit.batch, record.name, classAt(record, sequence), key)) continue;
@@ -221,16 +240,24 @@ export class NodeBook {
         return;
       }
     }
-    this.#convergence.get(sequence)?.count(record.name, latencyOf(commit, nowUs));
+    this.#count(record, commit, ack, nowUs);
   }
 
-  #releaseTaken(record: NodeRecord, heldBack: ReadonlyMap<ServicePortKey, unknown>, nowUs: number): void {
+  #count(record: NodeRecord, commit: Commit, ack: ProgrammedAck, nowUs: number): void {
+    // Before it is counted: with the last node, the change has arrived.
+    this.#observer?.arrived(commit, record, ack, nowUs);
+    this.#convergence.get(commit.sequence)?.count(record.name, latencyOf(commit, nowUs));
+  }
+
+  #releaseTaken(record: NodeRecord, ack: ProgrammedAck, nowUs: number): void {
     if (record.refused === null) return;
     for (const [key, { withheld }] of record.refused) {
-      if (heldBack.has(key)) continue;
+      if (ack.heldBack.has(key)) continue;
       record.refused.delete(key);
-      for (const sequence of withheld)
-        this.#convergence.get(sequence)?.count(record.name, latencyOf(this.#history.at(sequence), nowUs));
+      for (const sequence of withheld) {
+        const commit = this.#history.at(sequence);
+        if (commit) this.#count(record, commit, ack, nowUs);
+      }
     }
     if (record.refused.size === 0) record.refused = null;
   }

@@ -44,6 +44,7 @@ export interface Cause {
   readonly source: string;
   /** "EndpointSlice default/web-abc". */
   readonly object: string;
+  readonly isRemoval: boolean;
   readonly revision: string;
   /** Microseconds since 1970; the source's time where it gives one, otherwise observedAtUs. */
   readonly changedAtUs: number;

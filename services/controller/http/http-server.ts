@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http';
-import type { Registry } from 'prom-client';
 import { listenError } from '../grpc-server.ts';
+import { formFor, type MetricsRegistry, metricsText } from './metrics-text.ts';
 
 export interface Health {
   /** Null: ready. Otherwise why not, in words. */
@@ -8,7 +8,7 @@ export interface Health {
 }
 
 /** /healthz, /livez, /readyz and /metrics. */
-export function httpServer(health: Health, registry: Registry): Server {
+export function httpServer(health: Health, registry: MetricsRegistry): Server {
   return createServer((request, response) => {
     const path = new URL(request.url ?? '/', 'http://controller').pathname;
     const text = (code: number, body: string) => {
@@ -23,9 +23,10 @@ export function httpServer(health: Health, registry: Registry): Server {
       const why = health.whyNotReady();
       text(why === null ? 200 : 503, why ?? 'ok');
     } else if (path === '/metrics') {
-      registry.metrics().then(
+      const form = formFor(request.headers.accept);
+      metricsText(registry, form).then(
         (metrics) => {
-          response.writeHead(200, { 'content-type': registry.contentType });
+          response.writeHead(200, { 'content-type': form });
           response.end(metrics);
         },
         (error: Error) => text(500, error.message),

@@ -1,9 +1,10 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram } from 'prom-client';
 import type { NodeBook } from '../acks/node-book.ts';
 import { type NodeState, stateOf } from '../acks/node-record.ts';
 import type { History } from '../history/history.ts';
 import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import type { StreamObserver } from '../stream/session-context.ts';
+import { newMetricsRegistry } from './metrics-text.ts';
 
 export interface Measured {
   readonly history: History;
@@ -16,7 +17,7 @@ export interface Measured {
 
 /** Metrics of the controller. Gauges are read when they are asked for; counters are told by the streams. */
 export class Metrics implements StreamObserver {
-  readonly registry = new Registry();
+  readonly registry = newMetricsRegistry();
   readonly #plans = this.#counter('octoplane_plans_total', 'Plans sent, by kind.', ['kind']);
   readonly #frames = this.#counter('octoplane_frames_total', 'Frames sent, by kind.', ['kind']);
   readonly #bytes = this.#counter('octoplane_frame_bytes_total', 'Bytes of frames sent, by kind.', ['kind']);

@@ -12,6 +12,7 @@ export function takeEvent(source: SourceTable, event: SourceEvent, touched: Touc
       causes.push({
         source: source.name,
         object: formatId(idOf(event.object)),
+        isRemoval: false,
         revision,
         changedAtUs: changedAtUs ?? event.observedAtUs,
         observedAtUs: event.observedAtUs,
@@ -24,6 +25,7 @@ export function takeEvent(source: SourceTable, event: SourceEvent, touched: Touc
       causes.push({
         source: source.name,
         object: formatId(event.id),
+        isRemoval: true,
         revision: event.revision,
         changedAtUs: event.changedAtUs ?? event.observedAtUs,
         observedAtUs: event.observedAtUs,
