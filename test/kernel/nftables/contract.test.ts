@@ -1,5 +1,6 @@
+import { emptyRuleSet } from '@octoplane/model/rule-set.ts';
 import { nftables } from '@octoplane/node/drivers/nftables/module.ts';
-import { afterAll } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { describeDriverContract } from '../../contract/driver-contract.ts';
 import { enterOwnNetwork, feed, run } from '../../contract/namespace.ts';
 import { contractOptions } from '../../contract/options.ts';
@@ -30,4 +31,26 @@ describeDriverContract('nftables', {
   tells: true,
   renews: true,
   runs: 50,
+});
+
+it('the set that compares bytes is put right', async () => {
+  const driver = await nftables.open(options);
+  try {
+    await driver.dump();
+    await driver.prune(emptyRuleSet);
+    const list = () => run('nft', 'list', 'set', 'inet', 'octoplane', 'same-byte');
+    const right = list();
+    feed(
+      'delete element inet octoplane same-byte { 5 . 5 }; add element inet octoplane same-byte { 1 . 2 }',
+      'nft',
+      '-f',
+      '-',
+    );
+    expect(await driver.prune(emptyRuleSet)).toBe(2);
+    expect(list()).toBe(right);
+    expect(await driver.prune(emptyRuleSet)).toBe(0);
+  } finally {
+    await driver.cleanup();
+    await driver.close();
+  }
 });

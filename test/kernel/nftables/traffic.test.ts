@@ -12,6 +12,7 @@ import {
 import type { Driver } from '@octoplane/node/drivers/driver.ts';
 import { nftables } from '@octoplane/node/drivers/nftables/module.ts';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { feed, run } from '../../contract/namespace.ts';
 import { contractOptions } from '../../contract/options.ts';
 import { Lab } from '../../support/lab/lab.ts';
 
@@ -201,6 +202,36 @@ describe('nftables, as packets meet it', () => {
       const outcome = await lab.dial('pod-1a', vip, 80);
       expect(outcome).toMatchObject({ t: 'answered', by: 'pod-1a' });
       expect(outcome).not.toMatchObject({ seenAs: { ip: ip('pod-1a') } });
+    });
+
+    it('leaves alone who reached itself by the rules of others', async () => {
+      await hold(entryOf([endpoint('pod-1a')]));
+      const ipWord = family === 'IPv4' ? 'ip' : 'ip6';
+      const elsewhere = family === 'IPv4' ? '198.51.100.77' : '2001:db8:51::77';
+      lab.within('node-1', () =>
+        feed(
+          `table ${ipWord} published {
+             chain prerouting {
+               type nat hook prerouting priority dstnat;
+               ${ipWord} daddr ${elsewhere} tcp dport 8080 dnat to ${ip('pod-1a')}
+             }
+             chain later {
+               type nat hook postrouting priority srcnat + 5;
+               ct original ${ipWord} daddr ${elsewhere} ${ipWord} saddr ${ip('pod-1a')} counter masquerade
+             }
+           }`,
+          'nft',
+          '-f',
+          '-',
+        ),
+      );
+      try {
+        expect(await lab.dial('pod-1a', elsewhere, 8080)).toMatchObject({ t: 'answered', by: 'pod-1a' });
+        const listing = lab.within('node-1', () => run('nft', 'list', 'chain', ipWord, 'published', 'later'));
+        expect(listing, 'the other program masqueraded it, because we had not').toMatch(/counter packets 1 /);
+      } finally {
+        lab.within('node-1', () => run('nft', 'delete', 'table', ipWord, 'published'));
+      }
     });
 
     it('keeps a client with its endpoint, across frontends, until the endpoint goes', async () => {

@@ -29,7 +29,7 @@ import { families, frontendNames, frontendsOf, usesCluster, usesLocal } from './
 import { setsOf } from './layout.ts';
 import type { Operation } from './operation.ts';
 import { refusalsOf } from './refusals.ts';
-import { assignSlots, noSlots } from './slots.ts';
+import { assignSlots } from './slots.ts';
 import { visibleEntry } from './visible.ts';
 
 /** A transaction that was worked out, and what becomes true when the kernel has taken it. */
@@ -53,7 +53,6 @@ export class Books {
   readonly #owners = new Map<string, ServicePortKey>();
   readonly #clusterIps = new Counts<Ip>();
   readonly #pings = new Counts<Ip>();
-  readonly #hairpins = new Counts<Ip>();
   /** Elements in our table that belong to no entry as far as could be told. An entry that wants one takes it over. */
   readonly #debris = new Map<string, Element>();
 
@@ -105,7 +104,6 @@ export class Books {
       ...allIndexes(placed),
       ...demand.clusterIps.map((ip) => sharedElement('clusterIp', ip)),
       ...demand.pings.map((ip) => sharedElement('ping', ip)),
-      ...placed.entry.endpoints.map(({ ip }) => sharedElement('hairpin', ip)),
     ];
   }
 
@@ -115,14 +113,10 @@ export class Books {
     return count;
   }
 
-  hasHairpin(ip: Ip): boolean {
-    return this.#hairpins.has(ip);
-  }
-
   clear(): void {
     this.#placed.clear();
     this.#owners.clear();
-    for (const counts of [this.#clusterIps, this.#pings, this.#hairpins]) counts.clear();
+    for (const counts of [this.#clusterIps, this.#pings]) counts.clear();
     this.#debris.clear();
   }
 
@@ -140,7 +134,7 @@ export class Books {
 
   /** Takes in an entry that is in the kernel already, as it was found. */
   adopt(placed: Placed): void {
-    this.#count(null, placed, { before: null, after: demandOf(placed) });
+    this.#count({ before: null, after: demandOf(placed) });
     for (const counts of this.#shared()) counts.commit();
     this.#hold(placed.entry.key, placed);
   }
@@ -160,7 +154,7 @@ export class Books {
       const difference = differenceOf(before, placed);
       differences.set(key, difference);
       next.set(key, placed);
-      this.#count(before, placed, difference.demands);
+      this.#count(difference.demands);
       if (before && placed) stale.push(...staleBetween(before, placed));
     }
     draft.take(differences);
@@ -204,10 +198,10 @@ export class Books {
   }
 
   #shared(): Counts<string>[] {
-    return [this.#clusterIps, this.#pings, this.#hairpins];
+    return [this.#clusterIps, this.#pings];
   }
 
-  #count(before: Placed | null, after: Placed | null, demands: Difference['demands']): void {
+  #count(demands: Difference['demands']): void {
     for (const [demand, sign] of [
       [demands?.before, -1],
       [demands?.after, 1],
@@ -215,25 +209,12 @@ export class Books {
       for (const ip of demand?.clusterIps ?? []) this.#clusterIps.add(ip, sign);
       for (const ip of demand?.pings ?? []) this.#pings.add(ip, sign);
     }
-    for (const family of families) {
-      for (const list of ['cluster', 'local'] as const) {
-        const held = before?.slots[family][list] ?? noSlots;
-        const wanted = after?.slots[family][list] ?? noSlots;
-        for (let i = 0; i < Math.max(held.length, wanted.length); i++) {
-          const [from, to] = [held[i]?.ip, wanted[i]?.ip];
-          if (from === to) continue;
-          if (from !== undefined) this.#hairpins.add(from, -1);
-          if (to !== undefined) this.#hairpins.add(to, 1);
-        }
-      }
-    }
   }
 
   #sharedElements(draft: Draft): void {
     const kinds = [
       [this.#clusterIps, 'clusterIp'],
       [this.#pings, 'ping'],
-      [this.#hairpins, 'hairpin'],
     ] as const;
     for (const [counts, kind] of kinds) {
       const { appeared, vanished } = counts.changes();
@@ -257,9 +238,8 @@ export class Books {
 }
 
 /** Elements that several entries may need. */
-export function sharedElement(kind: 'clusterIp' | 'ping' | 'hairpin', ip: Ip): Element {
-  const set = setsOf[familyOf(ip)][kind];
-  return { set, key: kind === 'hairpin' ? [ip, ip] : [ip], value: null, comment: null };
+export function sharedElement(kind: 'clusterIp' | 'ping', ip: Ip): Element {
+  return { set: setsOf[familyOf(ip)][kind], key: [ip], value: null, comment: null };
 }
 
 function place(entry: Entry, before: Placed | null): Placed {

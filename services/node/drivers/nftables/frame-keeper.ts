@@ -1,8 +1,10 @@
 import type { Books } from './books.ts';
 import { affinityMapForm } from './chains.ts';
+import { elementId } from './element.ts';
 import { chainsText, type FrameOptions, frameChainNames, hooks, hooksText, removeHookText, setsText } from './frame.ts';
+import { sameBytes, sameBytesText } from './hairpin.ts';
 import type { KernelChain, KernelTable } from './kernel.ts';
-import { setLayouts } from './layout.ts';
+import { sameByte, setLayouts } from './layout.ts';
 import { runNft } from './libnftables.ts';
 import { entranceOperations, type Operation } from './operation.ts';
 import type { TableWatch } from './watch.ts';
@@ -41,7 +43,8 @@ export class Frame {
     const sets = new Set(this.#kernel.sets().map(({ name }) => name));
     this.#live = hooks.some(({ name }) => chains.has(name));
     this.#prepared =
-      setLayouts.every(({ name }) => sets.has(name)) && frameChainNames.every((name) => chains.has(name));
+      [...setLayouts, sameByte].every(({ name }) => sets.has(name)) &&
+      frameChainNames.every((name) => chains.has(name));
   }
 
   /** Makes sets and chains if they are not there, so that elements can be written. */
@@ -78,6 +81,8 @@ export class Frame {
       if (present && hook && !hookIsRight(hook, present)) this.#run(removeHookText(name));
     }
     if (first || wrongHooks.length > 0) this.#run(hooksText());
+    const wrongBytes = this.#wrongBytes();
+    if (wrongBytes > 0) this.#run(sameBytesText());
     const orphans = this.#removeOrphans(books, [...chains.keys()]);
     this.#text = text;
     this.#live = true;
@@ -88,7 +93,24 @@ export class Frame {
     const missing = hooks.filter(({ name }) => !chains.has(name)).length;
     const rewritten = names.filter((name) => chains.has(name) && (before.get(name) ?? '') !== (after.get(name) ?? ''));
     const moved = wrongHooks.filter(({ name }) => chains.has(name) && !rewritten.includes(name)).length;
-    return rewritten.length + missing + moved + orphans;
+    return rewritten.length + missing + moved + orphans + wrongBytes;
+  }
+
+  /** Elements of `same-byte` that are missing or do not belong there. */
+  #wrongBytes(): number {
+    const wanted = new Set(sameBytes.map(elementId));
+    let strange = 0;
+    this.#kernel.dump(
+      sameByte.name,
+      (element) => {
+        if (element === null || !wanted.delete(elementId(element))) strange++;
+      },
+      () => {
+        strange = 0;
+        for (const element of sameBytes) wanted.add(elementId(element));
+      },
+    );
+    return strange + wanted.size;
   }
 
   #removeOrphans(books: Books, chains: readonly string[]): number {

@@ -3,7 +3,8 @@ import type { Family } from '@octoplane/model/keys.ts';
 import type { IcmpMode, NodePortAddresses } from '../driver.ts';
 import { balanceName, balances } from './chains.ts';
 import { families } from './frontends.ts';
-import { setLayouts, setsOf, tableName } from './layout.ts';
+import { ourHairpin, sameAddress, sameBytesText } from './hairpin.ts';
+import { sameByte, setLayouts, setsOf, tableName } from './layout.ts';
 
 /** What the frame follows from. */
 export interface FrameOptions {
@@ -38,14 +39,17 @@ const nodePort = (family: Family): string => `meta nfproto ${nfproto(family)} me
 const hex = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
 const both = (rule: (family: Family) => string | readonly string[]): string[] => families.flatMap(rule);
 
-/** The table with all sets and maps, empty. Harmless where they are there. */
+/** The table with all sets and maps, those of the services empty. Harmless where they are there. */
 export function setsText(): string {
-  const declarations = setLayouts.map((layout) => {
+  const declarations = [...setLayouts, sameByte].map((layout) => {
     const word = layout.value === null ? 'set' : 'map';
     const flags = layout.interval ? ' flags interval;' : '';
     return `  ${word} ${layout.name} { ${layout.type};${flags} comment "${layout.meaning}"; }\n`;
   });
-  return `table inet ${tableName} {\n  comment "services of Kubernetes, kept by octoplane"\n${declarations.join('')}}\n`;
+  return (
+    `table inet ${tableName} {\n  comment "services of Kubernetes, kept by octoplane"\n${declarations.join('')}}\n` +
+    sameBytesText()
+  );
 }
 
 /**
@@ -145,6 +149,8 @@ export const frameChainNames: readonly string[] = [
   'at-node6',
   'dispatch',
   'learn',
+  'hairpin4',
+  'hairpin6',
   'masquerading',
   'reject-connection',
   'unserved',
@@ -190,6 +196,7 @@ function frameChainsOf(options: FrameOptions): ChainText[] {
     })),
     { name: 'dispatch', rules: dispatch(options) },
     { name: 'learn', rules: both(learning) },
+    ...families.map((family) => ({ name: hairpinName(family), rules: ourHairpin(family) })),
     { name: 'masquerading', rules: masquerade(bit) },
     {
       name: 'reject-connection',
@@ -290,13 +297,12 @@ function learning(family: Family): string[] {
   });
 }
 
+const hairpinName = (family: Family): string => `hairpin${family === 'IPv4' ? 4 : 6}`;
+
 function masquerade(bit: number): string[] {
   return [
     `meta mark & ${hex(bit)} != 0 meta mark set meta mark & ${hex(~bit)} masquerade fully-random`,
-    ...both(
-      (family) =>
-        `ct status dnat ${ip(family)} saddr . ${ip(family)} daddr @${setsOf[family].hairpin} masquerade fully-random`,
-    ),
+    ...both((family) => `ct status dnat ${sameAddress(family)} jump ${hairpinName(family)}`),
   ];
 }
 

@@ -65,8 +65,6 @@ export interface FamilySets {
   readonly clusterIp: string;
   /** Cluster IPs whose ping is answered. */
   readonly ping: string;
-  /** (endpoint, endpoint): a pod that reached itself through a service (P33). */
-  readonly hairpin: string;
 }
 
 const familySets = (n: '4' | '6'): FamilySets => ({
@@ -93,7 +91,6 @@ const familySets = (n: '4' | '6'): FamilySets => ({
   nodePortLearn: `node-port-learn${n}`,
   clusterIp: `cluster-ip${n}`,
   ping: `ping${n}`,
-  hairpin: `hairpin${n}`,
 });
 
 export const setsOf: Readonly<Record<Family, FamilySets>> = { IPv4: familySets('4'), IPv6: familySets('6') };
@@ -198,14 +195,24 @@ function layoutsOf(family: Family): SetLayout[] {
     map(sets.nodePortLearn, nodePort, nodePortType, `${affinity}: who learns the clients`),
     set(sets.clusterIp, [ip], `type ${address}`, 'every cluster IP: other ports are rejected'),
     set(sets.ping, [ip], `type ${address}`, 'cluster IPs that answer a ping'),
-    set(sets.hairpin, [ip, ip], `type ${address} . ${address}`, 'endpoints that reached themselves'),
   ];
 }
 
-/** All sets and maps that are there from the first moment; affinity.ts names those that come and go. */
+/** All sets and maps of the services that are there from the first moment; chains.ts names those that come and go. */
 export const setLayouts: readonly SetLayout[] = [...layoutsOf('IPv4'), ...layoutsOf('IPv6')];
 
-const byName = new Map(setLayouts.map((layout) => [layout.name, layout]));
+/** A part of the frame: hairpin.ts says what is in it and why. */
+export const sameByte: SetLayout = {
+  name: 'same-byte',
+  // Two bytes, each padded to four: as numbers in the byte order of the host.
+  key: ['index', 'index'],
+  value: null,
+  type: 'typeof @nh,96,8 . @nh,128,8',
+  interval: false,
+  meaning: 'every byte, twice: are two the same?',
+};
+
+const byName = new Map([...setLayouts, sameByte].map((layout) => [layout.name, layout]));
 
 export function layoutOf(name: string): SetLayout {
   const layout = byName.get(name);

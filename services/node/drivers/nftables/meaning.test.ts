@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Books } from './books.ts';
 import { leastSize, sizeFor } from './chains.ts';
-import { chainsText, type FrameOptions, hooksText } from './frame.ts';
+import { chainsText, type FrameOptions, hooksText, setsText } from './frame.ts';
 import { entranceOperations, renderText } from './operation.ts';
 import { type Fate, type Packet, Tracer } from './testing/tracer.ts';
 
@@ -77,7 +77,7 @@ class Tables {
   readonly #tracer = new Tracer([own.IPv4, own.IPv6]);
 
   constructor() {
-    this.#tracer.load(chainsText(options));
+    this.#tracer.load(setsText() + chainsText(options));
     this.#tracer.load(renderText(entranceOperations()));
     this.#tracer.load(hooksText());
   }

@@ -54,9 +54,6 @@ describe('a transaction, as nft would have it', () => {
       add element endpoint4 { 10.96.0.10 . tcp . 80 . 2 : 10.244.1.3 . 8080 }
       add element cluster-ip4 { 10.96.0.10 }
       add element ping4 { 10.96.0.10 }
-      add element hairpin4 { 10.244.1.1 . 10.244.1.1 }
-      add element hairpin4 { 10.244.1.2 . 10.244.1.2 }
-      add element hairpin4 { 10.244.1.3 . 10.244.1.3 }
       "
     `);
   });
@@ -68,18 +65,16 @@ describe('a transaction, as nft would have it', () => {
       "delete element endpoint4 { 10.96.0.10 . tcp . 80 . 2 }
       delete element endpoint4 { 10.96.0.10 . tcp . 80 . 3 }
       add element endpoint4 { 10.96.0.10 . tcp . 80 . 2 : 10.244.1.4 . 8080 }
-      add element hairpin4 { 10.244.1.4 . 10.244.1.4 }
       "
     `);
     expect(
       lastTransaction([entry([1, 2, 3, 4].map((n) => pod(n)))], [entry([2, 3, 4].map((n) => pod(n)))]),
     ).toMatchInlineSnapshot(`
-        "delete element endpoint4 { 10.96.0.10 . tcp . 80 . 0 }
-        delete element endpoint4 { 10.96.0.10 . tcp . 80 . 3 }
-        delete element hairpin4 { 10.244.1.1 . 10.244.1.1 }
-        add element endpoint4 { 10.96.0.10 . tcp . 80 . 0 : 10.244.1.4 . 8080 }
-        "
-      `);
+      "delete element endpoint4 { 10.96.0.10 . tcp . 80 . 0 }
+      delete element endpoint4 { 10.96.0.10 . tcp . 80 . 3 }
+      add element endpoint4 { 10.96.0.10 . tcp . 80 . 0 : 10.244.1.4 . 8080 }
+      "
+    `);
   });
 
   it('the fifth endpoint makes a frontend wide', () => {
@@ -94,7 +89,6 @@ describe('a transaction, as nft would have it', () => {
       add rule balance-4 ip6 daddr . meta l4proto . th dport . numgen random mod 1 offset 4 @wide6 goto balance-8
       add element wide4 { 10.96.0.10 . tcp . 80 . 4 }
       add element endpoint4 { 10.96.0.10 . tcp . 80 . 4 : 10.244.1.5 . 8080 }
-      add element hairpin4 { 10.244.1.5 . 10.244.1.5 }
       "
     `);
   });
@@ -152,8 +146,6 @@ describe('a transaction, as nft would have it', () => {
       add element node-port-endpoint4 { tcp . 30080 . 32771 : 10.244.1.1 . 8080 }
       add element cluster-ip4 { 10.96.0.10 }
       add element ping4 { 10.96.0.10 }
-      add element hairpin4 { 10.244.1.1 . 10.244.1.1 }
-      add element hairpin4 { 10.244.1.2 . 10.244.1.2 }
       "
     `);
   });
@@ -181,7 +173,6 @@ describe('a transaction, as nft would have it', () => {
       add element endpoint4 { 10.96.0.10 . tcp . 80 . 3 : 10.244.1.1 . 8080 }
       add element cluster-ip4 { 10.96.0.10 }
       add element ping4 { 10.96.0.10 }
-      add element hairpin4 { 10.244.1.1 . 10.244.1.1 }
       "
     `);
     expect(lastTransaction([sticky], [entry([pod(1)])])).toMatchInlineSnapshot(`
@@ -212,13 +203,11 @@ describe('a transaction, as nft would have it', () => {
     `);
   });
 
-  it('an endpoint of two services is one hairpin, until both are gone', () => {
-    const api = 'default/api:80/TCP' as ServicePortKey;
-    const other = entry([pod(1)], { clusterIps: ['10.96.0.20'] }, api);
-    expect(lastTransaction([entry([pod(1)]), other], [other])).not.toContain('hairpin');
-    expect(lastTransaction([entry([pod(1)]), other], [])).toContain(
-      'delete element hairpin4 { 10.244.1.1 . 10.244.1.1 }',
-    );
+  it('a cluster IP of two ports is one element, until both are gone', () => {
+    const dns = 'default/web:53/UDP' as ServicePortKey;
+    const other = entry([pod(1)], {}, dns);
+    expect(lastTransaction([entry([pod(1)]), other], [other])).not.toContain('cluster-ip');
+    expect(lastTransaction([entry([pod(1)]), other], [])).toContain('delete element cluster-ip4 { 10.96.0.10 }');
   });
 
   it('nothing is done for what is there', () => {

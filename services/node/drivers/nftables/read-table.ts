@@ -1,4 +1,4 @@
-import { familyOf, type Ip } from '@octoplane/model/address.ts';
+import type { Ip } from '@octoplane/model/address.ts';
 import type { Family, ServicePortKey } from '@octoplane/model/keys.ts';
 import {
   compareEndpoints,
@@ -71,14 +71,12 @@ class Found {
   readonly notes = new Map<ServicePortKey, Note[]>();
   readonly #elements = new Map<string, Element>();
   readonly #slots = new Map<string, SlotTable>();
-  readonly #hairpins = new Set<Ip>();
   readonly #odd: Element[] = [];
   readonly #ranges = new Map<string, string[]>();
   readonly chains: ReadonlySet<string>;
   readonly #maps: ReadonlyMap<string, KernelSet>;
   readonly #timeouts = new Map<string, number>();
   readonly #sharedClaims = new Set<string>();
-  readonly #hairpinClaims = new Set<Ip>();
 
   constructor(kernel: KernelTable) {
     const sets = kernel.sets();
@@ -146,11 +144,9 @@ class Found {
       ...demand.pings.map((ip) => elementId(sharedElement('ping', ip))),
     ];
     if (!shared.every((id) => this.#elements.has(id))) return false;
-    if (!placed.entry.endpoints.every(({ ip }) => this.#hairpins.has(ip))) return false;
 
     for (const element of demand.elements) this.#elements.delete(elementId(element));
     for (const id of shared) this.#sharedClaims.add(id);
-    for (const { ip } of placed.entry.endpoints) this.#hairpinClaims.add(ip);
     for (const frontend of frontendsOf(spec)) {
       const table = this.#slots.get(slotsName(key, spec, frontend));
       if (table) table.claimed = true;
@@ -161,7 +157,6 @@ class Found {
   *unclaimed(): Generator<Element> {
     for (const [id, element] of this.#elements) if (!this.#sharedClaims.has(id)) yield element;
     for (const table of this.#slots.values()) if (!table.claimed) yield* tableElements(table);
-    for (const ip of this.#hairpins) if (!this.#hairpinClaims.has(ip)) yield sharedElement('hairpin', ip);
     yield* this.#odd;
   }
 
@@ -169,21 +164,17 @@ class Found {
     const slots = families.some(
       (family) => name === setsOf[family].endpoint || name === setsOf[family].nodePortEndpoint,
     );
-    const hairpin = families.some((family) => name === setsOf[family].hairpin);
     const elements: Element[] = [];
     let seen = 0;
     const forget = (): void => {
       seen = 0;
       elements.splice(0);
       for (const [id, table] of this.#slots) if (table.set === name) this.#slots.delete(id);
-      if (hairpin)
-        for (const ip of this.#hairpins) if (setsOf[familyOf(ip)].hairpin === name) this.#hairpins.delete(ip);
     };
     const take = (element: Element | null): void => {
       seen++;
       if (element === null) return;
       if (slots) this.#takeSlot(element);
-      else if (hairpin && element.key[0] === element.key[1]) this.#hairpins.add(String(element.key[0]));
       else elements.push(element);
     };
     // The kernel spreads a hash that has grown over more buckets in the background, and a dump meanwhile misses elements.
@@ -193,8 +184,7 @@ class Found {
       if (count === null || seen >= count) break;
     }
     for (const element of elements) {
-      if (hairpin) this.#odd.push(element);
-      else this.#elements.set(elementId(element), element);
+      this.#elements.set(elementId(element), element);
       if (name === setsOf.IPv4.sourceRange || name === setsOf.IPv6.sourceRange) this.#takeRange(element);
     }
   }

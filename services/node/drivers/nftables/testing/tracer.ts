@@ -1,4 +1,4 @@
-import { cidrContains, type Ip, parseCidr } from '@octoplane/model/address.ts';
+import { cidrContains, type Ip, ipToBytes, parseCidr } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
 
 /** A packet that begins a connection, where the node's tables first see it. */
@@ -47,7 +47,7 @@ export class Tracer {
     let chain: string | null = null;
     for (const line of text.split('\n').map((raw) => raw.trim())) {
       const block = /^chain (\S+) \{(.*)$/.exec(line);
-      const command = /^(add|delete|flush) (element|chain|rule|map) inet octoplane (\S+) ?(.*)$/.exec(line);
+      const command = /^(add|delete|flush) (element|chain|rule|map|set) inet octoplane (\S+) ?(.*)$/.exec(line);
       if (block) {
         const [, name = '', rest = ''] = block;
         this.#rules(name);
@@ -90,11 +90,13 @@ export class Tracer {
     else if (object === 'chain') this.#chains.delete(name);
     else if (object === 'map' && verb === 'add') this.#sets.set(name, new Map());
     else if (object === 'map') this.#sets.delete(name);
-    else this.#element(verb, name, rest.replace(/ comment "[^"]*"/, ''));
+    else if (object === 'set') this.#set(name).clear();
+    else
+      for (const one of rest.slice(2, -2).split(', ')) this.#element(verb, name, one.replace(/ comment "[^"]*"/, ''));
   }
 
   #element(verb: string, name: string, text: string): void {
-    const [key = '', value = ''] = text.slice(2, -2).split(' : ');
+    const [key = '', value = ''] = text.split(' : ');
     const set = this.#set(name);
     if (verb === 'add' && set.has(key)) throw new Error(`${name} has ${key} already`);
     if (verb === 'add') set.set(key, value);
@@ -241,6 +243,8 @@ export class Tracer {
   #field(words: string[], { packet, to, port, draw }: Flow): string | number | null {
     const ip = packet.family === 'IPv4' ? 'ip' : 'ip6';
     const word = words.shift() ?? '';
+    const raw = /^@nh,(\d+),8$/.exec(word);
+    if (raw) return byteOfHeader(Number(raw[1]) / 8, packet.from, to);
     if (word === 'ip' || word === 'ip6') {
       const side = words.shift();
       return word !== ip ? null : side === 'daddr' ? to : packet.from;
@@ -264,6 +268,13 @@ export class Tracer {
     }
     throw new Error(`what is "${phrase}"?`);
   }
+}
+
+/** A byte of the source or destination address, where it is in a network header. */
+function byteOfHeader(at: number, from: Ip, to: Ip): number | null {
+  const [source, target] = [ipToBytes(from), ipToBytes(to)];
+  const first = source.length === 4 ? 12 : 8;
+  return Buffer.concat([source, target])[at - first] ?? null;
 }
 
 /** A range, or a plain value. */
