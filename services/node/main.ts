@@ -5,7 +5,7 @@ import { type Clock, systemClock } from './clock.ts';
 import { flowCleaner } from './conntrack/cleaner.ts';
 import { applySettings, conntrackSettings } from './conntrack/sysctls.ts';
 import { driverOptions } from './driver-options.ts';
-import type { DriverName } from './drivers/driver.ts';
+import type { Driver, DriverName } from './drivers/driver.ts';
 import { removeKubeProxy } from './drivers/kube-proxy.ts';
 import { DriverTrace, removeLeftovers } from './drivers/leftovers.ts';
 import { type DriverRegistry, driverRegistry } from './drivers/registry.ts';
@@ -20,6 +20,7 @@ import { MemoryTrimmer } from './memory.ts';
 import { kubeProxyMetrics } from './metrics/kube-proxy.ts';
 import { Metrics } from './metrics/metrics.ts';
 import { octoplaneMetrics } from './metrics/octoplane.ts';
+import { trafficMetrics } from './metrics/traffic.ts';
 import { type BindAddress, type NodeOptions, validateNodeOptions } from './options.ts';
 import manifest from './package.json' with { type: 'json' };
 import { followControllers } from './receive/link.ts';
@@ -74,6 +75,7 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
   const metrics = new Metrics();
   const kubeProxy = kubeProxyMetrics(metrics, { driver: module.name, release, clock });
   const own = octoplaneMetrics(metrics, { driver, journal, release, clock });
+  trafficMetrics(metrics, driver);
   const health = new ProxyHealth(clock, options.syncPeriodMs);
   const checkPorts = new CheckPorts({
     logger,
@@ -97,7 +99,7 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
   opened.defer(() => reconciler.idle());
 
   const answers = nodeEndpoints({ health: () => health.health, clock, answered: kubeProxy.answered });
-  await serve(opened, options, answers, module.name, metrics);
+  await serve(opened, options, answers, driver, metrics);
 
   if (module.flows === 'netfilter')
     await applySettings(conntrackSettings(options.conntrack, availableParallelism()), logger);
@@ -138,7 +140,7 @@ async function serve(
   opened: AsyncDisposableStack,
   options: NodeOptions,
   health: RequestListener,
-  proxyMode: string,
+  driver: Driver,
   metrics: Metrics,
 ): Promise<void> {
   const listen = async (address: BindAddress | null, flag: string, handler: RequestListener) => {
@@ -147,7 +149,13 @@ async function serve(
     opened.defer(() => server.close());
   };
   const configz = () => ({ 'octoplane.node': { ...options, transport: options.transport.t } });
-  const info = infoEndpoints({ proxyMode, configz, metrics: () => metrics.text(), health });
+  const info = infoEndpoints({
+    proxyMode: driver.name,
+    configz,
+    metrics: () => metrics.text(),
+    explain: (key) => driver.explain?.(key) ?? null,
+    health,
+  });
   await listen(options.healthzBindAddress, '--healthz-bind-address', health);
   await listen(options.metricsBindAddress, '--metrics-bind-address', info);
 }

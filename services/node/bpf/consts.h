@@ -25,6 +25,10 @@
 #define MAX_UDP_REPLIES 32768
 #endif
 
+#ifndef MAX_COUNTS
+#define MAX_COUNTS MAX_BACKENDS
+#endif
+
 #ifndef MAX_GONE
 #define MAX_GONE 65536
 #endif

@@ -2,7 +2,7 @@
 #ifndef OCTOPLANE_FLOWS_H
 #define OCTOPLANE_FLOWS_H
 
-#include "choose.h"
+#include "counts.h"
 #include "workspace.h"
 
 /*
@@ -74,15 +74,34 @@ static __always_inline bool is_idle(const struct tuple *key, const struct flow *
 	return now - flow->seen_ns >= seconds * 1000000000ULL;
 }
 
-/* Marks both halves as in use, making the other one again when it was forgotten. */
-static __always_inline void touch(const struct tuple *key, struct flow *flow, __u8 tcp_flags)
+/* Those of connections that began before their endpoint was counted, or that outlived it, go uncounted. */
+static __always_inline void count_packet(const struct packet *packet, const struct flow *flow)
 {
+	struct counts_key key = {};
+	struct counts *found;
+
+	if (flow->flags & FLOW_FORWARD)
+		counts_key_of(flow->service, &flow->dst, flow->dport, &key);
+	else
+		counts_key_of(flow->service, &packet->tuple.src, packet->tuple.sport, &key);
+	found = bpf_map_lookup_elem(&counts, &key);
+	if (!found)
+		return;
+	__sync_fetch_and_add(flow->flags & FLOW_FORWARD ? &found->packets_to : &found->packets_from, packet->segments);
+	__sync_fetch_and_add(flow->flags & FLOW_FORWARD ? &found->bytes_to : &found->bytes_from, packet->bytes);
+}
+
+/* Marks both halves as in use, making the other one again when it was forgotten, and counts the packet. */
+static __always_inline void touch(const struct packet *packet, struct flow *flow)
+{
+	const struct tuple *key = &packet->tuple;
 	struct tuple partner_tuple = {};
 	struct flow remade = {};
 	struct flow *partner;
 
 	flow->seen_ns = bpf_ktime_get_ns();
-	if (key->protocol == IPPROTO_TCP && tcp_flags & (TCP_FIN | TCP_RST))
+	count_packet(packet, flow);
+	if (key->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_FIN | TCP_RST))
 		flow->flags |= FLOW_CLOSING;
 	partner_key(key, flow, &partner_tuple);
 	partner = bpf_map_lookup_elem(&flows, &partner_tuple);

@@ -63,6 +63,9 @@ struct packet {
 	__u8 ttl;
 	__u8 tcp_flags;
 	__u8 icmp_type;
+	/* Without the Ethernet header; of all the segments of a packet that is still whole (GSO). */
+	__u32 bytes;
+	__u32 segments;
 };
 
 /* Ports of the first fragment of a datagram, for those that follow. */
@@ -138,6 +141,8 @@ static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *pac
 /* Addresses, and where the transport header is. */
 static __always_inline bool parse_network(struct __sk_buff *skb, struct packet *packet)
 {
+	packet->bytes = skb->len - L3;
+	packet->segments = skb->gso_segs ? skb->gso_segs : 1;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return parse_ipv4(skb, packet);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))

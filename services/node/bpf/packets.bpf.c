@@ -156,6 +156,8 @@ static __always_inline enum decision open_flow(const struct packet *packet, stru
 	}
 	if (!enter_flow(&claim))
 		return DISCARD;
+	count_connection(frontend->service, &backend->address, backend->port);
+	count_packet(packet, &claim.flow);
 	work->flow = claim.flow;
 	return SEND;
 }
@@ -187,7 +189,7 @@ static __noinline int decide(struct packet *packet, struct workspace *work, __u3
 	if (!goes_on)
 		known = find_service(packet, roles, &work->frontend);
 	if (flow && (goes_on || (known && may_go_on(flow, &work->frontend, place)))) {
-		touch(&packet->tuple, flow, packet->tcp_flags);
+		touch(packet, flow);
 		work->flow = *flow;
 		return SEND;
 	}
@@ -232,7 +234,7 @@ static __noinline int on_answer(struct __sk_buff *skb, struct packet *packet)
 	flow = bpf_map_lookup_elem(&flows, &packet->tuple);
 	if (!flow || (flow->flags & (FLOW_REPLY | FLOW_MASQUERADED)) != FLOW_REPLY)
 		return PASS;
-	touch(&packet->tuple, flow, packet->tcp_flags);
+	touch(packet, flow);
 	new_tuple(&packet->tuple, flow, &to);
 	return rewrite(skb, packet, &to) ? DROP : PASS;
 }

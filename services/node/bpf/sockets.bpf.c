@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "choose.h"
+#include "counts.h"
 #include "peers.h"
 
 #define ALLOW 1
@@ -116,6 +117,7 @@ static __always_inline enum outcome replace(struct bpf_sock_addr *ctx, struct en
 	if (!backend)
 		return REFUSED;
 	set_peer(ctx, &frontend, to, backend, sending);
+	count_connection(frontend.service, &backend->address, backend->port);
 	to->address = backend->address;
 	to->port = backend->port;
 	return REPLACED;

@@ -116,6 +116,22 @@ struct affinity {
 	__u8 zero[6];
 };
 
+struct counts_key {
+	struct address address;
+	__u32 service;
+	__be16 port;
+	__u16 zero;
+};
+
+/* Packets are those that pass the packet programs: after connect() a socket's pass none. */
+struct counts {
+	__u64 connections;
+	__u64 packets_to;
+	__u64 bytes_to;
+	__u64 packets_from;
+	__u64 bytes_from;
+};
+
 /* What a socket was told it talks to, and what it does talk to. */
 struct peer {
 	struct endpoint service;

@@ -78,6 +78,15 @@ export interface Driver {
   /** Figures of its own for /metrics, by name without prefix. */
   gauges(): Readonly<Record<string, number>>;
 
+  /**
+   * What the kernel counted for each service port, of those that were given anything, the oldest first. Left out where the kernel
+   * does not count, or where asking costs more than an answer is worth.
+   */
+  traffic?(): readonly ServiceTraffic[];
+
+  /** The objects of the kernel behind what happens to a service port's traffic, read as they are now; none: there are none. */
+  explain?(key: ServicePortKey): readonly Evidence[];
+
   /** Frees handles; leaves the rules. */
   close(): Promise<void>;
 }
@@ -160,6 +169,39 @@ export interface Refusal {
 }
 
 export type RefusalReason = 'invalid' | 'capacity' | 'unsupported' | 'kernel';
+
+export interface ServiceTraffic {
+  readonly key: ServicePortKey;
+  /** Of all its endpoints, with those that have gone. Never falls while the service port lives. */
+  readonly counts: Counts;
+  readonly endpoints: readonly EndpointTraffic[];
+}
+
+export interface EndpointTraffic {
+  readonly ip: Ip;
+  readonly port: number;
+  readonly counts: Counts;
+}
+
+export interface Counts {
+  /** Choices of a backend: connections, and for UDP sockets and flows that have none, their first datagram. */
+  readonly connections: number;
+  /** As far as the driver is on the path of packets. */
+  readonly packetsTo: number;
+  readonly bytesTo: number;
+  readonly packetsFrom: number;
+  readonly bytesFrom: number;
+}
+
+/** One object of the kernel. */
+export interface Evidence {
+  /** What kind, in the words of the tool that shows it: "map frontends". */
+  readonly object: string;
+  /** Which one. */
+  readonly at: string;
+  /** What it says, in a line. */
+  readonly says: string;
+}
 
 export interface Mismatch {
   readonly key: ServicePortKey;

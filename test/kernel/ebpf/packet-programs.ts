@@ -97,9 +97,14 @@ export class PacketPrograms implements AsyncDisposable {
 
   /** As if all connections had ended long ago: what is chosen then is chosen anew. */
   forgetFlows(): void {
+    this.wipe('flows', 40);
+  }
+
+  /** As somebody else would, with `bpftool map delete`. */
+  wipe(map: string, keyBytes: number): void {
     const bpf = libbpf();
-    const fd = bpf.openPin(join(this.mapDirectory, 'flows'));
-    const key = Buffer.alloc(40);
+    const fd = bpf.openPin(join(this.mapDirectory, map));
+    const key = Buffer.alloc(keyBytes);
     while (bpf.nextKey(fd, null, key) === 0) bpf.remove(fd, key);
     bpf.closeFd(fd);
   }

@@ -159,6 +159,20 @@ describe('sockets', () => {
           expect(await lab.dial(from, loopback, 30080, { transport: protocol })).toEqual({ t: 'refused' });
       });
 
+      it('counts the sockets that each endpoint was given', async () => {
+        await node.want(entry('counted', { protocol, clusterIps: [vip], endpoints: all.map((place) => at(place)) }));
+        const tally = await lab.dialMany('pod-1a', vip, 80, {
+          transport: protocol,
+          until: all,
+          atLeast: 20,
+          atMost: 200,
+        });
+        const counted = node.driver.traffic().find(({ key }) => key.includes('counted'));
+        const byAddress = new Map(counted?.endpoints.map((each) => [each.ip, each.counts.connections]));
+        expect(byAddress).toEqual(new Map(Object.entries(tally.answers).map(([place, n]) => [ip(place), n])));
+        expect(counted?.counts).toMatchObject({ packetsTo: 0, bytesTo: 0, packetsFrom: 0, bytesFrom: 0 });
+      });
+
       it('keeps node ports from being bound on the node, and only there', async () => {
         await node.want(entry('web', { protocol, clusterIps: [vip], nodePort: 30080, endpoints: [at('pod-2a')] }));
         await expect(lab.serve('node-1', family, 30080, protocol)).rejects.toThrow(/EADDRINUSE/);

@@ -3,14 +3,24 @@ import { existsSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
-import { parseServicePortKey } from '@octoplane/model/keys.ts';
+import { parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
-import { type Driver, DriverError, type DriverOptions, type Mismatch, type Refusal } from '../driver.ts';
+import {
+  type Driver,
+  DriverError,
+  type DriverOptions,
+  type Evidence,
+  type Mismatch,
+  type Refusal,
+  type ServiceTraffic,
+} from '../driver.ts';
 import type { NodeRole } from './addresses.ts';
 import type { Books } from './books.ts';
 import { type Capacity, refusals } from './capacity.ts';
+import { TrafficCounts } from './counts.ts';
 import { type Device, Devices } from './devices.ts';
 import { SocketEnds } from './ends.ts';
+import { explain } from './explain.ts';
 import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
@@ -42,6 +52,7 @@ export class EbpfDriver implements Driver {
   readonly #packetLinks: PacketLinks;
   readonly #devices: Devices;
   readonly #ends: SocketEnds;
+  readonly #counts: TrafficCounts;
   #books: Books;
   #strays: Reading['strays'];
   /** The change set that was checked last, if it fits and nothing was applied since. */
@@ -58,6 +69,7 @@ export class EbpfDriver implements Driver {
     this.#packetLinks = parts.packetLinks;
     this.#devices = new Devices();
     this.#ends = new SocketEnds(parts.objects.ends);
+    this.#counts = new TrafficCounts(parts.maps.counts);
     const { books, strays } = readAll(this.#maps, this.#capacity, this.#options);
     this.#books = books;
     this.#strays = strays;
@@ -184,6 +196,15 @@ export class EbpfDriver implements Driver {
       ebpf_source_ranges_max: this.#capacity.ranges,
       ebpf_sets_in_grace: this.#grace.waiting,
     };
+  }
+
+  traffic(): readonly ServiceTraffic[] {
+    return this.#counts.read(this.#books);
+  }
+
+  explain(key: ServicePortKey): readonly Evidence[] {
+    const held = this.#books.services.get(key);
+    return held === undefined ? [] : [...explain(held, this.#maps)];
   }
 
   async close(): Promise<void> {

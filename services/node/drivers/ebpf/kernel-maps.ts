@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Capacity } from './capacity.ts';
+import { countsBytes, countsKeyBytes } from './counts.ts';
 import { checked } from './kernel-error.ts';
 import {
   addressBytes,
@@ -23,6 +24,7 @@ export interface KernelMaps {
   readonly ranges: KernelMap;
   readonly config: KernelMap;
   readonly backends: MappedArray;
+  readonly counts: KernelMap;
   readonly graceFd: number;
 }
 
@@ -36,6 +38,7 @@ export function openMaps(object: LoadedObject, capacity: Capacity): KernelMaps {
     ranges: map('source_ranges', rangeKeyBytes, 4),
     config: map('config', 4, configBytes),
     backends: new MappedArray('backends', object.mapFd('backends'), capacity.backends * backendBytes),
+    counts: map('counts', countsKeyBytes, countsBytes),
     graceFd: object.mapFd('grace'),
   };
 }
@@ -54,6 +57,7 @@ export const pinnedMaps = {
     'peers',
     'udp_peers',
     'udp_replies',
+    'counts',
   ],
   packets: ['flows', 'fragments'],
   ends: [],

@@ -7,6 +7,7 @@ import {
   frontendBytes,
   readBackend,
   readEndpoint,
+  readFrontend,
   readRangeKey,
   readService,
   serviceBytes,
@@ -83,6 +84,7 @@ it('lays a frontend out as structs.h does', () => {
     generation: 9,
   };
   writeFrontend(bytes, 0, value, key, 0);
+  expect(readFrontend(bytes, 0)).toEqual(value);
   expect(bytes.toString('hex')).toBe(
     // guard: protocol, 0, port, address; then the numbers
     '06000050' +

@@ -6,7 +6,10 @@ import type { Family, Protocol } from '@octoplane/model/keys.ts';
  * that Octoplane runs on; addresses and ports in network order.
  */
 
-/** Raised with every change of structs.h or maps.h: maps of another layout are left to the programs that know them. */
+/**
+ * Raised with every change of a struct or a map that is there: maps of another layout are left to the programs that know them.
+ * A new map needs no other number.
+ */
 export const layoutVersion = 2;
 
 export const endpointBytes = 24;
@@ -128,13 +131,18 @@ export function writeFrontend(out: Buffer, at: number, value: FrontendValue, key
   out.writeUInt32LE(value.generation, at + 36);
 }
 
-export const readFrontendService = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at + 8);
-export const readFrontendKinds = (bytes: Buffer, at: number): number => bytes[at + 34] ?? 0;
-/** The windows as they are, which may not be as the service's record says. */
-export const readFrontendWindows = (bytes: Buffer, at: number): readonly Window[] => [
-  { start: bytes.readUInt32LE(at + 12), count: bytes.readUInt32LE(at + 16) },
-  { start: bytes.readUInt32LE(at + 20), count: bytes.readUInt32LE(at + 24) },
-];
+/** The value as it is, which may not be as the service's record says. */
+export function readFrontend(bytes: Buffer, at: number): FrontendValue {
+  return {
+    service: bytes.readUInt32LE(at + 8),
+    inside: { start: bytes.readUInt32LE(at + 12), count: bytes.readUInt32LE(at + 16) },
+    outside: { start: bytes.readUInt32LE(at + 20), count: bytes.readUInt32LE(at + 24) },
+    affinitySeconds: bytes.readUInt32LE(at + 28),
+    flags: bytes.readUInt16LE(at + 32),
+    kinds: bytes[at + 34] ?? 0,
+    generation: bytes.readUInt32LE(at + 36),
+  };
+}
 
 export function writeBackend(out: Buffer, at: number, { ip, port, flags, service }: BackendValue): void {
   writeAddress(out, at, ip);

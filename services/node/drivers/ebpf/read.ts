@@ -14,9 +14,7 @@ import {
   rangeKeyBytes,
   readBackend,
   readEndpoint,
-  readFrontendKinds,
-  readFrontendService,
-  readFrontendWindows,
+  readFrontend,
   readRangeKey,
   readService,
   type ServiceRecord,
@@ -84,8 +82,8 @@ function readFrontends({ frontends }: KernelMaps): Map<number, FoundFrontend[]> 
       const key = readEndpoint(keys, i * endpointBytes);
       if (key === null) continue;
       const value = Buffer.from(values.subarray(i * frontendBytes, (i + 1) * frontendBytes));
-      const service = readFrontendService(value, 0);
-      const frontend = { key, kinds: readFrontendKinds(value, 0), value };
+      const { service, kinds } = readFrontend(value, 0);
+      const frontend = { key, kinds, value };
       const list = found.get(service);
       if (list) list.push(frontend);
       else found.set(service, [frontend]);
@@ -117,9 +115,11 @@ function* takenBlocks(
 ): Generator<Block> {
   for (const [id, record] of records) {
     yield record;
-    for (const { value } of found.get(id) ?? [])
-      for (const window of readFrontendWindows(value, 0))
+    for (const { value } of found.get(id) ?? []) {
+      const { inside, outside } = readFrontend(value, 0);
+      for (const window of [inside, outside])
         if (window.start < record.start || window.start + window.count > record.start + record.count) yield window;
+    }
   }
 }
 
