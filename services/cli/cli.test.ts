@@ -27,6 +27,8 @@ describe('exit codes and messages', () => {
     [['certs', 'node', 'Node-1'], 'Write a DNS name in lower case'],
     [['certs', 'node', '../../etc'], 'Write a DNS name in lower case'],
     [['certs', 'controller', '--owner', 'root'], 'UID:GID'],
+    [['wait', '--quorum', '101%'], 'Write a share such as 99%'],
+    [['wait', '--quorum', '0'], 'Write a share such as 99%'],
   ])('usage: %j', (args, message) => {
     const { status, stdout, stderr } = octoplane(...args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

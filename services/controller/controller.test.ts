@@ -8,12 +8,14 @@ import {
   AdminServiceClient,
   type GetStatusRequest,
   type GetStatusResponse,
+  LateNode_Reason,
   type ListHistoryRequest,
   type ListHistoryResponse,
   type ListNodesRequest,
   type ListNodesResponse,
   type ListServicesRequest,
   type ListServicesResponse,
+  WaitRequest,
   type WaitResponse,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Nack_Reason, Plan_Kind, StreamRequest } from '@octoplane/model/gen/octoplane/v1/stream.ts';
@@ -82,6 +84,7 @@ const optionsFor = (directory: string, security: Security, stateDir: string | nu
   http: '127.0.0.1:0',
   serviceCidrs: [{ ip: '10.96.0.0', length: 12 }],
   stateDir,
+  settleMs: 0,
   kubeconfig: null,
   security,
   release: 'test',
@@ -149,9 +152,9 @@ function admin(address: string, using: ChannelCredentials = credentials.createIn
   return client;
 }
 
-async function waitFor(client: AdminServiceClient, request: Partial<Parameters<AdminServiceClient['wait']>[0]> = {}) {
+async function waitFor(client: AdminServiceClient, request: Partial<WaitRequest> = {}) {
   const reports: WaitResponse[] = [];
-  const call = client.wait({ service: '', sequence: 0, selectors: [], inputs: [], ...request });
+  const call = client.wait({ ...WaitRequest.create(), ...request });
   for await (const report of call as AsyncIterable<WaitResponse>) reports.push(report);
   return reports;
 }
@@ -244,12 +247,36 @@ describe('a controller with a directory of manifests', () => {
     await stub.until(() => node.held.ruleSet.has('default/even:80/TCP' as never));
     const client = admin(controller.grpc);
     expect((await waitFor(client, { service: 'default/even' })).at(-1)?.done).toBe(true);
-    const call = client.wait({ service: 'default/odd', sequence: 0, selectors: [], inputs: [] });
+    const call = client.wait(WaitRequest.create({ service: 'default/odd' }));
     const report = await new Promise<WaitResponse>((resolve) => call.once('data', resolve));
     call.on('error', () => undefined);
     call.cancel();
     expect(report).toMatchObject({ done: false, nodes: 1, programmed: 0 });
     expect(report.late[0]).toMatchObject({ name: 'node-1', why: 'refused default/odd:80/TCP: no room' });
+    expect(report.late[0]?.reason).toBe(LateNode_Reason.REFUSED);
+  });
+
+  test('after a restart, wait counts the nodes that are not back yet, and names them', async () => {
+    const [directory, stateDir] = [temporaryDirectory(), temporaryDirectory()];
+    put(directory, 'web.json', service('web', '10.96.0.10', ['10.244.1.2']));
+    const [one, two] = ['node-1', 'node-2'].map((name) => new StubNode({ name: nodeName(name) }));
+    if (!one || !two) throw new Error('two nodes');
+    const first = await start(directory, { t: 'insecure', allowRemote: false }, stateDir);
+    for (const node of [one, two]) await connect({ node, address: first.grpc }).until(() => node.frames === 1);
+    await first.stop();
+
+    const second = await start(directory, { t: 'insecure', allowRemote: false }, stateDir);
+    await connect({ node: one, address: second.grpc }).until(() => one.plans.length === 2);
+    const reports = admin(second.grpc).wait(WaitRequest.create({ service: 'default/web' }));
+    const seen: WaitResponse[] = [];
+    for await (const report of reports as AsyncIterable<WaitResponse>) {
+      seen.push(report);
+      if (seen.length > 1) continue;
+      expect(report).toMatchObject({ nodes: 2, programmed: 1, done: false });
+      expect(report.late).toMatchObject([{ name: 'node-2', reason: LateNode_Reason.ABSENT }]);
+      connect({ node: two, address: second.grpc });
+    }
+    expect(seen.at(-1)).toMatchObject({ nodes: 2, programmed: 2, done: true });
   });
 
   test('serves health, readiness and metrics', async () => {

@@ -2,7 +2,9 @@ import type { Server as GrpcServer } from '@grpc/grpc-js';
 import { AdminServiceService } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
+import { Census } from './acks/census.ts';
 import { NodeBook } from './acks/node-book.ts';
+import { Roster } from './acks/roster.ts';
 import { adminService } from './admin/admin-service.ts';
 import { addReflection } from './admin/reflection.ts';
 import { Allocator } from './allocate/allocator.ts';
@@ -64,7 +66,8 @@ export async function runController(options: ControllerOptions, context: Control
   }
 
   const sources = options.sources.map((source) => openSource(source, { logger, kubeconfig: options.kubeconfig }));
-  const allocations = options.stateDir === null ? null : await openAllocations(options.stateDir, logger);
+  const kept = options.stateDir === null ? null : await openState(options.stateDir, clock, logger);
+  const { allocations = null, roster = null } = kept ?? {};
   cleanUp.defer(() => allocations?.flushed());
   const state = new ClusterState({
     sources: sources.map(({ name }) => name),
@@ -86,6 +89,16 @@ export async function runController(options: ControllerOptions, context: Control
   const book = new NodeBook(history, compute, arrivals);
   const cluster = clusterOf(compute, state);
   const fleet = new Fleet({ cluster, history, book, clock, logger, release: options.release, observer: metrics });
+  const rostered = roster?.entries ?? [];
+  fleet.restore(rostered);
+  roster?.follow(book);
+  const census = new Census({
+    book,
+    nodeObjects: () => state.nodes,
+    clock,
+    hasRoster: rostered.length > 0,
+    settleMs: options.settleMs,
+  });
   const health = new HealthImplementation({ '': 'NOT_SERVING' });
   const advances = new Set<() => void>();
   const committer = new Committer({
@@ -96,6 +109,7 @@ export async function runController(options: ControllerOptions, context: Control
     audience: {
       open() {
         fleet.open();
+        census.open();
         health.setStatus('', 'SERVING');
       },
       async committed(commits: readonly Commit[]) {
@@ -117,6 +131,7 @@ export async function runController(options: ControllerOptions, context: Control
       startedAtMs,
       history,
       book,
+      census,
       clock,
       logger,
       directory: state,
@@ -147,6 +162,7 @@ export async function runController(options: ControllerOptions, context: Control
   });
   cleanUp.defer(async () => {
     stop.abort();
+    await roster?.close();
     health.setStatus('', 'NOT_SERVING');
     fleet.close('the controller is going away');
     await closed(grpc, clock);
@@ -163,9 +179,12 @@ export async function runController(options: ControllerOptions, context: Control
   logger.info('stopping');
 }
 
-async function openAllocations(directory: string, logger: Logger): Promise<AllocationBook> {
+async function openState(directory: string, clock: Clock, logger: Logger) {
   try {
-    return await AllocationBook.open(directory, logger);
+    return {
+      allocations: await AllocationBook.open(directory, logger),
+      roster: await Roster.open(directory, clock, logger),
+    };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new StartError(

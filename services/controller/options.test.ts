@@ -7,6 +7,7 @@ const options: ControllerOptions = {
   http: '127.0.0.1:12091',
   serviceCidrs: [],
   stateDir: null,
+  settleMs: 20_000,
   kubeconfig: null,
   security: { t: 'insecure', allowRemote: false },
   release: 'test',

@@ -11,8 +11,13 @@ export interface ControllerOptions {
   readonly http: string;
   /** --service-cidr: at most one per family. Default 10.96.0.0/12, as kubeadm's. */
   readonly serviceCidrs: readonly Cidr[];
-  /** --state-dir: keeps which Service was given which address. Default null: addresses follow from names, without memory. */
+  /** --state-dir: keeps which Service was given which address, and which nodes there are. Default null: addresses follow from names, without memory. */
   readonly stateDir: string | null;
+  /**
+   * --settle: how long after its start the controller waits for nodes to come back before it believes that those it has not heard of do not
+   * exist (acks/census.ts). Default 20 s: the longest pause of a node between two attempts, and the time of one.
+   */
+  readonly settleMs: number;
   /** --kubeconfig. Default null: as kubectl finds it. */
   readonly kubeconfig: string | null;
   readonly security: Security;

@@ -5,6 +5,7 @@ import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
 import {
   AdminServiceClient,
   type ListHistoryResponse,
+  WaitRequest,
   type WaitResponse,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { InputRevision } from '@octoplane/model/gen/octoplane/v1/stream.ts';
@@ -119,6 +120,7 @@ async function startController(manifests: string, security: Security) {
         http: '127.0.0.1:0',
         serviceCidrs: [],
         stateDir: null,
+        settleMs: 0,
         kubeconfig: null,
         security,
         release: 'bench',
@@ -159,7 +161,7 @@ async function waitFor(
   signal: AbortSignal,
   inputs: readonly InputRevision[] = [],
 ): Promise<WaitResponse> {
-  const call = client.wait({ service: '', sequence: 0, selectors: [], inputs });
+  const call = client.wait({ ...WaitRequest.create(), inputs: [...inputs] });
   const cancel = () => call.cancel();
   signal.addEventListener('abort', cancel);
   try {

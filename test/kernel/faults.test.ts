@@ -105,7 +105,7 @@ await describeEachDriver((driver) => {
     const others = await cluster.settled({ nodes: ['node-1', 'node-3'] });
     expect(others.done).toBe(true);
     expect(await answers()).toBe('pod-2a');
-    const late = await cluster.wait({ service: 'default/web', sequence: 0, selectors: [], inputs: [] }, 1_500);
+    const late = await cluster.wait({ service: 'default/web' }, 1_500);
     expect(late).toMatchObject({ done: false, late: [{ name: 'node-2' }] });
     cluster.node('node-2').signal('SIGCONT');
     await cluster.settled();

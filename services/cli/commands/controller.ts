@@ -2,7 +2,7 @@ import type { ControllerOptions, SourceOption } from '@octoplane/controller/opti
 import { type Cidr, familyOf, parseCidr } from '@octoplane/model/address.ts';
 import { Command, InvalidArgumentError } from 'commander';
 import { applyConfigFile } from '../config-file.ts';
-import { address, flag, list, type TlsFlags, withTlsFlags } from '../flags.ts';
+import { address, durationMs, flag, list, type TlsFlags, withTlsFlags } from '../flags.ts';
 import { type LogLevel, logger, withLogFlags } from '../logging.ts';
 import { release } from '../release.ts';
 import { terminationSignal } from '../signals.ts';
@@ -15,6 +15,7 @@ interface ControllerFlags extends TlsFlags {
   readonly http: string;
   readonly serviceCidr: readonly Cidr[];
   readonly stateDir?: string;
+  readonly settle: number;
   readonly logLevel: LogLevel;
 }
 
@@ -57,7 +58,15 @@ const withControllerFlags = (command: Command): Command =>
         .default([defaultServiceCidr], '10.96.0.0/12')
         .argParser(serviceCidrs),
     )
-    .addOption(flag('--state-dir <dir>', 'remembers which Service was given which address'))
+    .addOption(flag('--state-dir <dir>', 'remembers which Service was given which address, and which nodes there are'))
+    .addOption(
+      flag(
+        '--settle <duration>',
+        'after a start, how long nothing is called programmed everywhere while nodes are missing',
+      )
+        .default(20_000, '20s')
+        .argParser(durationMs),
+    )
     .addOption(flag('--config <file>', 'these settings as YAML, keys in camelCase'));
 
 function toOptions(flags: ControllerFlags): ControllerOptions {
@@ -68,6 +77,7 @@ function toOptions(flags: ControllerFlags): ControllerOptions {
     http: flags.http,
     serviceCidrs: flags.serviceCidr,
     stateDir: flags.stateDir ?? null,
+    settleMs: flags.settle,
     kubeconfig: flags.kubeconfig ?? null,
     security:
       files.t === 'mtls'

@@ -1,21 +1,21 @@
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import {
-  type AdminServiceClient,
-  type LateNode,
-  WaitRequest,
-  WaitResponse,
-} from '@octoplane/model/gen/octoplane/v1/admin.ts';
-import { Command, Option } from 'commander';
+import { type AdminServiceClient, WaitRequest, WaitResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { withClient } from '../client.ts';
 import { CliError, usageError } from '../errors.ts';
 import { type ClientFlags, durationMs, flag, list, positiveInteger, withClientFlags } from '../flags.ts';
-import { sequence } from '../format.ts';
 import { show } from '../output.ts';
-import { table, tone } from '../table.ts';
+import { describeDone, describeLate, describeProgress } from '../wait-text.ts';
+
+type Quorum = Pick<WaitRequest, 'quorumNodes' | 'quorumPercent'>;
 
 interface WaitFlags extends ClientFlags {
   readonly version?: number;
   readonly nodes?: readonly string[];
+  readonly quorum?: Quorum;
+  readonly ignoreGone?: number;
+  readonly everyNode?: boolean;
+  readonly verbose?: boolean;
   readonly timeout: number;
 }
 
@@ -26,12 +26,27 @@ export const waitCommand = (): Command =>
       .argument('[namespace/name]', 'the newest change of this Service; without it, the newest change of all')
       .addOption(new Option('--version <n>', 'a version, as history shows it').argParser(positiveInteger))
       .addOption(flag('--nodes <selector>', 'only these: names, zone=ZONE, driver=NAME; repeatable').argParser(list))
-      .addOption(flag('--timeout <duration>', 'when to give up').default(60_000, '60s').argParser(durationMs)),
+      .addOption(
+        flag('--quorum <share>', 'be content with so many nodes, or so many percent of them: 99%, 3').argParser(quorum),
+      )
+      .addOption(
+        flag(
+          '--ignore-gone <duration>',
+          'do not count nodes that have been disconnected for so long; what they have in their kernels is not known',
+        ).argParser(durationMs),
+      )
+      .addOption(flag('--every-node', 'count Node objects of which no daemon has ever connected, too'))
+      .addOption(flag('--timeout <duration>', 'when to give up').default(60_000, '60s').argParser(durationMs))
+      .addOption(flag('-v, --verbose', 'a line on stderr whenever a node gets there, also when that is no terminal')),
   )
     .addHelpText(
       'after',
-      '\nExit code 0 when programmed everywhere, 1 on timeout.\n\nExamples:\n' +
-        '  octoplane wait default/web\n  octoplane wait --nodes zone=a --timeout 5s',
+      '\nExit code 0 when programmed everywhere, 1 on timeout, 2 on usage.\n\n' +
+        'Nodes count from the first time they connect until they have been gone for an hour; after a start of the\n' +
+        'controller nothing is done before they had time to come back (controller --settle, --state-dir).\n\n' +
+        'Examples:\n' +
+        '  octoplane wait default/web\n  octoplane wait --nodes zone=a --timeout 5s\n' +
+        '  octoplane wait --version 12 --quorum 99% -v\n  octoplane wait default/web --ignore-gone 10m',
     )
     .action(async (service: string | undefined, flags: WaitFlags) => {
       if (service !== undefined && flags.version !== undefined)
@@ -51,36 +66,36 @@ async function follow(
     service: service ?? '',
     sequence: flags.version ?? 0,
     selectors: flags.nodes ?? [],
+    ignoreGoneMs: flags.ignoreGone ?? 0,
+    everyNode: flags.everyNode ?? false,
+    ...flags.quorum,
   });
   const reports = client.wait(request, new Metadata(), { deadline: new Date(Date.now() + flags.timeout) });
   let last: WaitResponse | undefined;
   try {
     for await (const report of reports as AsyncIterable<WaitResponse>) {
       last = report;
-      showProgress(report);
+      showProgress(report, flags.verbose ?? false);
     }
   } catch (error) {
     if (last === undefined || (error as ServiceError).code !== status.DEADLINE_EXCEEDED) throw error;
+  } finally {
+    if (process.stderr.isTTY && last !== undefined && !flags.verbose) process.stderr.write('\r\u001b[K');
   }
   if (last === undefined) throw new CliError('the controller ended the wait without a report');
   return last;
 }
 
-function showProgress(report: WaitResponse): void {
-  if (!process.stderr.isTTY) return;
-  process.stderr.write(
-    `\r\u001b[Kversion ${sequence(report.version)}: ${report.programmed}/${report.nodes} nodes${report.done ? '\n' : ' ...'}`,
-  );
+/** One line that is written over on a terminal; a line for each report where asked for; otherwise nothing. */
+function showProgress(report: WaitResponse, isVerbose: boolean): void {
+  if (isVerbose) process.stderr.write(`${describeProgress(report)}\n`);
+  else if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${describeProgress(report)}`);
 }
 
-const describeDone = (report: WaitResponse): string =>
-  `${tone('good', 'programmed')}: version ${sequence(report.version)} on ${report.programmed} of ${report.nodes} nodes\n`;
-
-function describeLate(report: WaitResponse, timeoutMs: number): string {
-  const row = ({ name, programmed, why }: LateNode) => [name, sequence(programmed), why];
-  const late = table(['LATE NODE', 'PROGRAMMED', 'WHY'], report.late.map(row));
-  return (
-    `version ${sequence(report.version)} is on ${report.programmed} of ${report.nodes} nodes after ` +
-    `${timeoutMs / 1_000} s\n${late}`.trimEnd()
-  );
+function quorum(value: string): Quorum {
+  const [, percent] = /^(\d{1,3}(?:\.\d{1,4})?)%$/.exec(value) ?? [];
+  if (percent !== undefined && Number(percent) > 0 && Number(percent) <= 100)
+    return { quorumNodes: 0, quorumPercent: Number(percent) };
+  if (/^[1-9]\d{0,6}$/.test(value)) return { quorumNodes: Number(value), quorumPercent: 0 };
+  throw new InvalidArgumentError('Write a share such as 99%, or a number of nodes.');
 }

@@ -9,17 +9,34 @@ export function lagUs(record: NodeRecord, history: History, nowUs: number): numb
   return oldest ? nowUs - oldest.committedAtUs : 0;
 }
 
-/** Why a node is late, in words. */
-export function whyLate(record: NodeRecord, history: History, nowUs: number): string {
-  const { connection } = record;
-  if (connection.t === 'disconnected') return `disconnected for ${words(nowUs - connection.sinceUs)}`;
-  for (const [key, { reason, message }] of record.refused ?? [])
-    return `refused ${key}: ${message || reasonName(reason)}`;
-  if (record.lastError !== '') return record.lastError;
-  if (record.programmed === 0)
-    return `connected ${words(nowUs - connection.sinceUs)} ago, has not programmed anything yet`;
-  return `slow: owes version ${record.owes ?? record.programmed} for ${words(lagUs(record, history, nowUs))}`;
+/** Why a node is late. */
+export interface Lateness {
+  readonly reason: 'slow' | 'refused' | 'disconnected' | 'absent' | 'never connected';
+  readonly words: string;
 }
+
+export function lateness(record: NodeRecord, history: History, nowUs: number): Lateness {
+  const { connection } = record;
+  const sinceThen = words(nowUs - connection.sinceUs);
+  if (connection.t === 'disconnected') return { reason: 'disconnected', words: `disconnected for ${sinceThen}` };
+  if (connection.t === 'absent')
+    return { reason: 'absent', words: `has not come back since this controller started ${sinceThen} ago` };
+  for (const [key, { reason, message }] of record.refused ?? [])
+    return { reason: 'refused', words: `refused ${key}: ${message || reasonName(reason)}` };
+  if (record.lastError !== '') return { reason: 'refused', words: record.lastError };
+  if (record.programmed === 0)
+    return { reason: 'slow', words: `connected ${sinceThen} ago, has not programmed anything yet` };
+  const owed = `owes version ${record.owes ?? record.programmed} for ${words(lagUs(record, history, nowUs))}`;
+  return { reason: 'slow', words: `slow: ${owed}` };
+}
+
+/** Of a node that is asked for and that nobody has heard of. */
+export const neverConnected = (hasNodeObject: boolean): Lateness => ({
+  reason: 'never connected',
+  words: hasNodeObject
+    ? 'has a Node object, and no daemon of it has connected to this controller'
+    : 'has not connected to this controller',
+});
 
 export const reasonName = (reason: Nack_Reason): string =>
   Object.entries(Nack_Reason).find(([, number]) => number === reason)?.[0] ?? 'UNRECOGNIZED';

@@ -1,11 +1,11 @@
 import type { Digest } from '@octoplane/model/digest.ts';
-import type { Durations, Nack_Reason } from '@octoplane/model/gen/octoplane/v1/stream.ts';
+import type { Durations } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
 import type { ClassId, Views } from '../compute/batch.ts';
 import { concerns, touches } from '../history/conflate.ts';
 import type { Commit, History, Version } from '../history/history.ts';
 import { Convergence, type Percentile } from './convergence.ts';
-import { classAt, type NodeRecord } from './node-record.ts';
+import { type Connection, classAt, type HeldBack, type NodeRecord } from './node-record.ts';
 
 export interface NodeIntroduction {
   readonly zone: string;
@@ -99,6 +99,16 @@ export class NodeBook {
     return record;
   }
 
+  /** A node that was there before this controller started, and that versions concern from now on. */
+  restored(name: NodeName, zone: string, connection: Exclude<Connection, { readonly t: 'connected' }>): NodeRecord {
+    const record = this.#newRecord(name);
+    record.zone = zone;
+    record.connection = connection;
+    this.#reside(record, this.#views.classOf(name), this.#history.head + 1);
+    this.#notify(record);
+    return record;
+  }
+
   disconnected(record: NodeRecord, nowUs: number): void {
     record.connection = { t: 'disconnected', sinceUs: nowUs };
     this.#notify(record);
@@ -156,10 +166,10 @@ export class NodeBook {
     this.#notify(record);
   }
 
-  refused(record: NodeRecord, key: ServicePortKey, reason: Nack_Reason, message: string): void {
+  refused(record: NodeRecord, key: ServicePortKey, refusal: Omit<HeldBack, 'withheld'>): void {
     record.refused ??= new Map();
     const withheld = record.refused.get(key)?.withheld ?? [];
-    record.refused.set(key, { reason, message, withheld });
+    record.refused.set(key, { ...refusal, withheld });
     this.#notify(record);
   }
 

@@ -1,6 +1,7 @@
 import type { Digest } from '@octoplane/model/digest.ts';
 import type { Durations, Nack_Reason } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
+import type { Entry } from '@octoplane/model/rule-set.ts';
 import type { ClassId } from '../compute/batch.ts';
 import type { Version } from '../history/history.ts';
 
@@ -33,7 +34,9 @@ export interface NodeRecord {
 
 export type Connection =
   | { readonly t: 'connected'; readonly sinceUs: number; readonly peer: string }
-  | { readonly t: 'disconnected'; readonly sinceUs: number };
+  | { readonly t: 'disconnected'; readonly sinceUs: number }
+  /** The roster names it, and it has not come back since this controller started. */
+  | { readonly t: 'absent'; readonly sinceUs: number };
 
 export interface Residence {
   /** First version in this class. */
@@ -44,6 +47,8 @@ export interface Residence {
 export interface HeldBack {
   readonly reason: Nack_Reason;
   readonly message: string;
+  /** What the node has instead; null: nothing. */
+  readonly entry: Entry | null;
   /** Versions that the node counts as late for because of this entry. */
   readonly withheld: number[];
 }
@@ -52,7 +57,7 @@ export interface HeldBack {
 export type NodeState = 'current' | 'late' | 'refusing' | 'disconnected';
 
 export function stateOf(record: NodeRecord): NodeState {
-  if (record.connection.t === 'disconnected') return 'disconnected';
+  if (record.connection.t !== 'connected') return 'disconnected';
   if (record.refused !== null || record.lastError !== '') return 'refusing';
   return isCurrent(record) ? 'current' : 'late';
 }

@@ -8,8 +8,16 @@ const states = ['current', 'late', 'refusing', 'disconnected'];
 
 type Selects = (record: NodeRecord) => boolean;
 
+/** A Node object of which no daemon has connected. */
+export interface Unseen {
+  readonly name: string;
+  readonly zone: string | null;
+}
+
 export interface NodeSelection {
   readonly matches: Selects;
+  /** Driver and state of a daemon that has never connected are not known, and it matches no selector of those. */
+  matchesUnseen(node: Unseen): boolean;
   /** Asked for by name: they count even when nobody has heard of them. */
   readonly names: readonly string[];
 }
@@ -32,7 +40,14 @@ export function parseSelectors(selectors: readonly string[]): NodeSelection {
     if (!read) throw new SelectorError(`${kind}=...: selectors are names, zone=, driver= and state=`);
     return (record) => values.has(read(record));
   });
-  return { matches: (record) => tests.every((test) => test(record)), names: [...(byKind.get('name') ?? [])] };
+  return {
+    matches: (record) => tests.every((test) => test(record)),
+    matchesUnseen({ name, zone }) {
+      const known: Readonly<Record<string, string>> = { name, zone: zone ?? '-' };
+      return [...byKind].every(([kind, values]) => values.has(known[kind] ?? ''));
+    },
+    names: [...(byKind.get('name') ?? [])],
+  };
 }
 
 function partsOf(selector: string): readonly [kind: string, value: string] {

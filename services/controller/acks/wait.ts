@@ -1,41 +1,82 @@
-import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import type { Clock } from '../clock.ts';
+import type { Census } from './census.ts';
+import type { Goal } from './goal.ts';
 import type { NodeBook } from './node-book.ts';
-import { covers, type NodeRecord } from './node-record.ts';
+import type { NodeRecord } from './node-record.ts';
+import { type Quorum, requiredOf } from './quorum.ts';
 import type { NodeSelection } from './selectors.ts';
 
-export interface WaitTarget {
-  readonly sequence: number;
-  /** Entries that must not be held back; undefined: none that the version changed. */
-  readonly concernsKey: ((key: ServicePortKey) => boolean) | undefined;
+export interface WaitRules {
   readonly selection: NodeSelection;
+  readonly quorum: Quorum;
+  /** A node that has been disconnected for so long does not count, but is named. Null: it counts until it is forgotten. */
+  readonly ignoreGoneMs: number | null;
+  /** Count Node objects whose daemon has never connected, too (census.ts). */
+  readonly everyNode: boolean;
 }
 
 export interface WaitProgress {
+  /** Nodes that count, and those of them that have it. */
   readonly nodes: number;
   readonly programmed: number;
+  /** How many must have it. */
+  readonly required: number;
   readonly late: readonly NodeRecord[];
-  /** Selected by name, and never heard of. */
-  readonly unknown: readonly string[];
+  /** Count, and are not known: selected by name, or Node objects. */
+  readonly unknown: readonly Unknown[];
+  /** Late, and do not count. */
+  readonly ignored: readonly NodeRecord[];
+  /** Node objects that do not count. */
+  readonly uncounted: readonly string[];
+  /** 0: the controller has settled (census.ts). */
+  readonly settlingMs: number;
   readonly isDone: boolean;
+  /** When time alone may change the answer. Null: it cannot. */
+  readonly againMs: number | null;
+}
+
+export interface Unknown {
+  readonly name: string;
+  readonly hasNodeObject: boolean;
+}
+
+/** Whom to ask, and when. */
+export interface WaitSurroundings {
+  readonly book: NodeBook;
+  readonly census: Census;
+  readonly clock: Clock;
+}
+
+export interface WaitOptions {
+  readonly goal: Goal;
+  readonly rules: WaitRules;
+  /** The answer may be another. */
+  readonly onChange: () => void;
 }
 
 /**
- * Follows which of the selected nodes have a version. Costs a look per node that changes. With no node at all it is not done: after a start of the controller that would be a lie.
+ * Follows which of the nodes that count (census.ts) have reached a goal. Costs a look per node that changes. With no node at all it is
+ * not done: that would be a promise about nothing.
  */
 export class Wait {
   readonly #book: NodeBook;
-  readonly #target: WaitTarget;
+  readonly #census: Census;
+  readonly #clock: Clock;
+  readonly #goal: Goal;
+  readonly #rules: WaitRules;
   readonly #selected = new Set<NodeRecord>();
   readonly #late = new Set<NodeRecord>();
-  #hadNodes = false;
   readonly #onChange: () => void;
   readonly #stop: () => void;
 
-  constructor(book: NodeBook, target: WaitTarget, onChange: () => void) {
+  constructor({ book, census, clock }: WaitSurroundings, { goal, rules, onChange }: WaitOptions) {
     this.#book = book;
-    this.#target = target;
+    this.#census = census;
+    this.#clock = clock;
+    this.#goal = goal;
+    this.#rules = rules;
     this.#onChange = onChange;
-    for (const record of book.records) this.#look(record);
+    this.#lookAtAll();
     this.#stop = book.watch((record) => {
       if (this.#look(record)) this.#onChange();
     });
@@ -45,35 +86,92 @@ export class Wait {
     this.#stop();
   }
 
-  get isDone(): boolean {
-    return this.#hadNodes && this.#late.size === 0 && this.#unknown().length === 0;
+  /** There are new versions. */
+  advance(): void {
+    const isOtherwise = this.#goal.advance();
+    if (isOtherwise) this.#lookAtAll();
+    if (isOtherwise || this.#rules.everyNode) this.#onChange();
+  }
+
+  /** False: certainly not, at no cost. */
+  get mayBeDone(): boolean {
+    return this.#late.size === 0 || this.#rules.quorum.t !== 'all' || this.#rules.ignoreGoneMs !== null;
   }
 
   progress(): WaitProgress {
-    const unknown = this.#unknown();
+    const settlingMs = this.#isNamed ? 0 : this.#census.settlingMs();
+    const missing = this.#missing();
+    const doesMissingCount = this.#rules.everyNode || settlingMs > 0;
+    const unknown = [
+      ...this.#unknownNames().map((name) => ({ name, hasNodeObject: false })),
+      ...(doesMissingCount ? missing.map((name) => ({ name, hasNodeObject: true })) : []),
+    ];
+    const { late, ignored, againMs } = this.#sortLate();
+    const nodes = this.#selected.size - ignored.length + unknown.length;
+    const programmed = this.#selected.size - this.#late.size;
+    const required = requiredOf(this.#rules.quorum, nodes);
+    const isEnough = nodes > 0 && programmed >= required;
     return {
-      nodes: this.#selected.size + unknown.length,
-      programmed: this.#selected.size - this.#late.size,
-      late: [...this.#late],
+      nodes,
+      programmed,
+      required,
+      late,
       unknown,
-      isDone: this.isDone,
+      ignored,
+      uncounted: doesMissingCount ? [] : missing,
+      settlingMs,
+      isDone: isEnough && settlingMs === 0 && this.#goal.pending() === null,
+      againMs: settlingMs > 0 ? Math.min(settlingMs, againMs ?? settlingMs) : againMs,
     };
   }
 
-  #unknown(): readonly string[] {
-    const { names } = this.#target.selection;
+  /** Whoever names the nodes says how many there are. */
+  get #isNamed(): boolean {
+    return this.#rules.selection.names.length > 0;
+  }
+
+  #missing(): readonly string[] {
+    if (this.#isNamed) return [];
+    const { selection } = this.#rules;
+    return this.#census.missing().flatMap((node) => (selection.matchesUnseen(node) ? [node.name] : []));
+  }
+
+  #unknownNames(): readonly string[] {
+    const { names } = this.#rules.selection;
     if (names.length === 0) return names;
     const known = new Set(Array.from(this.#selected, ({ name }): string => name));
     return names.filter((name) => !known.has(name));
   }
 
+  #sortLate(): Pick<WaitProgress, 'late' | 'ignored' | 'againMs'> {
+    const { ignoreGoneMs } = this.#rules;
+    if (ignoreGoneMs === null) return { late: [...this.#late], ignored: [], againMs: null };
+    const late: NodeRecord[] = [];
+    const ignored: NodeRecord[] = [];
+    const nowUs = this.#clock.nowUs();
+    let againMs: number | null = null;
+    for (const record of this.#late) {
+      const { connection } = record;
+      const leftMs = ignoreGoneMs - (nowUs - connection.sinceUs) / 1000;
+      if (connection.t !== 'connected' && leftMs <= 0) {
+        ignored.push(record);
+        continue;
+      }
+      late.push(record);
+      if (connection.t !== 'connected') againMs = Math.min(Math.ceil(leftMs), againMs ?? Number.POSITIVE_INFINITY);
+    }
+    return { late, ignored, againMs };
+  }
+
+  #lookAtAll(): void {
+    for (const record of this.#book.records) this.#look(record);
+  }
+
   /** True when something changed. */
   #look(record: NodeRecord): boolean {
-    const { selection, sequence, concernsKey } = this.#target;
-    const isSelected = this.#book.find(record.name) === record && selection.matches(record);
-    const isLate = isSelected && !covers(record, sequence, concernsKey);
+    const isSelected = this.#book.find(record.name) === record && this.#rules.selection.matches(record);
+    const isLate = isSelected && !this.#goal.isReached(record);
     const changed = this.#selected.has(record) !== isSelected || this.#late.has(record) !== isLate;
-    this.#hadNodes ||= isSelected;
     if (isSelected) this.#selected.add(record);
     else this.#selected.delete(record);
     if (isLate) this.#late.add(record);

@@ -12,7 +12,7 @@ import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import { AdminError } from './admin-error.ts';
 import { Coverage, type Directory, serviceToProto } from './services.ts';
 import { changeToProto, nodeToProto } from './to-proto.ts';
-import { hasRead, serveWait, type WaitDependencies } from './wait-call.ts';
+import { hasRead, rulesOf, serveWait, type WaitDependencies } from './wait-call.ts';
 
 export interface AdminDependencies extends WaitDependencies {
   readonly release: string;
@@ -67,7 +67,7 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
       try {
         requireAdmin(dependencies, call);
         const { request } = call;
-        const selection = selectionOf(request.selectors);
+        const rules = rulesOf(request, selectionOf(request.selectors));
         // Before anything is written: a source that is not known, or a version that is not there.
         const isReady = hasRead(request, history);
         if (isReady && request.sequence > history.head)
@@ -81,7 +81,7 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
           : request.service === ''
             ? null
             : (request.service as ServiceName);
-        serveWait(call, { request, selection, service }, dependencies);
+        serveWait(call, { request, rules, service }, dependencies);
       } catch (error) {
         call.emit('error', grpcError(error, dependencies.logger));
       }

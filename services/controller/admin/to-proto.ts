@@ -6,10 +6,10 @@ import type {
   NodeStatus,
   WaitResponse,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
-import { NodeStatus_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { LateNode_Reason, NodeStatus_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { Convergence } from '../acks/convergence.ts';
-import { lagUs, whyLate } from '../acks/lateness.ts';
+import { type Lateness, lagUs, lateness, neverConnected } from '../acks/lateness.ts';
 import { type NodeRecord, type NodeState, stateOf } from '../acks/node-record.ts';
 import type { WaitProgress } from '../acks/wait.ts';
 import type { Commit, History, Version } from '../history/history.ts';
@@ -78,22 +78,50 @@ export function changeToProto(commit: Commit, epoch: number, convergence: Conver
   };
 }
 
+const lateReasons: Record<Lateness['reason'], LateNode_Reason> = {
+  slow: LateNode_Reason.SLOW,
+  refused: LateNode_Reason.REFUSED,
+  disconnected: LateNode_Reason.DISCONNECTED,
+  absent: LateNode_Reason.ABSENT,
+  'never connected': LateNode_Reason.NEVER_CONNECTED,
+};
+
 export function progressToProto(
   progress: WaitProgress,
   version: Version,
   history: History,
   nowUs: number,
 ): WaitResponse {
-  const slowestFirst = [...progress.late].sort((a, b) => a.programmed - b.programmed).slice(0, maxLateNodes);
-  const late: LateNode[] = slowestFirst.map((record) => ({
-    name: record.name,
-    programmed: record.reported ?? undefined,
-    why: whyLate(record, history, nowUs),
-  }));
-  for (const name of progress.unknown.slice(0, maxLateNodes - late.length))
-    late.push({ name, programmed: undefined, why: 'has not connected to this controller' });
-  return { version, nodes: progress.nodes, programmed: progress.programmed, done: progress.isDone, late };
+  const { nodes, programmed, required, ignored, uncounted, settlingMs, isDone } = progress;
+  const known = (records: readonly NodeRecord[]): LateNode[] =>
+    records
+      .toSorted((a, b) => a.programmed - b.programmed)
+      .slice(0, maxLateNodes)
+      .map((record) => lateToProto(record.name, record.reported, lateness(record, history, nowUs)));
+  const unknown = progress.unknown.map(({ name, hasNodeObject }) =>
+    lateToProto(name, null, neverConnected(hasNodeObject)),
+  );
+  const unseen = uncounted.map((name) => lateToProto(name, null, neverConnected(true)));
+  return {
+    version,
+    nodes,
+    programmed,
+    required,
+    done: isDone,
+    late: [...known(progress.late), ...unknown].slice(0, maxLateNodes),
+    ignored: [...known(ignored), ...unseen].slice(0, maxLateNodes),
+    ignoredNodes: ignored.length + uncounted.length,
+    settlingMs,
+    pending: '',
+  };
 }
+
+const lateToProto = (name: string, programmed: Version | null, { reason, words }: Lateness): LateNode => ({
+  name,
+  programmed: programmed ?? undefined,
+  why: words,
+  reason: lateReasons[reason],
+});
 
 function keysOf({ batch }: Commit): string[] {
   const keys = new Set<string>();

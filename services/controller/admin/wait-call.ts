@@ -1,43 +1,35 @@
 import { type ServerWritableStream, status } from '@grpc/grpc-js';
 import type { WaitRequest, WaitResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
-import type { ServiceName, ServicePortKey } from '@octoplane/model/keys.ts';
-import type { NodeBook } from '../acks/node-book.ts';
+import type { ServiceName } from '@octoplane/model/keys.ts';
+import { type Following, type FollowSurroundings, follow } from '../acks/follow.ts';
+import { type Goal, versionGoal } from '../acks/goal.ts';
+import type { Quorum } from '../acks/quorum.ts';
 import type { NodeSelection } from '../acks/selectors.ts';
-import { Wait } from '../acks/wait.ts';
-import type { Cancel, Clock } from '../clock.ts';
+import type { WaitRules } from '../acks/wait.ts';
 import type { History } from '../history/history.ts';
 import { AdminError } from './admin-error.ts';
 import { keysOfService } from './services.ts';
 import { progressToProto } from './to-proto.ts';
 
-export interface WaitDependencies {
+export interface WaitDependencies extends FollowSurroundings {
   readonly history: History;
-  readonly book: NodeBook;
-  readonly clock: Clock;
-  /** Calls back after every commit and whenever more input was read. The returned function ends it. */
-  onAdvance(callback: () => void): () => void;
   /** Aborted when the controller goes away: whoever waits is told to ask another. */
   readonly signal: AbortSignal;
 }
 
-/** What a person can follow; a list of 100 late nodes for every ack of 5,000 would slow the acks. */
-const reportIntervalMs = 100;
-
 interface WaitPlan {
   readonly request: WaitRequest;
-  readonly selection: NodeSelection;
+  readonly rules: WaitRules;
   readonly service: ServiceName | null;
 }
 
-/**
- * AdminService.Wait: first for the inputs, then for the nodes. Reports are conflated to ten a second and to what the client
- * reads; the last one is never late.
- */
+/** AdminService.Wait: first for the inputs, then for the nodes. Reports are conflated to what the client reads. */
 export function serveWait(
   call: ServerWritableStream<WaitRequest, WaitResponse>,
-  { request, selection, service }: WaitPlan,
-  { history, book, clock, onAdvance, signal }: WaitDependencies,
+  { request, rules, service }: WaitPlan,
+  dependencies: WaitDependencies,
 ): void {
+  const { history, clock, onAdvance, signal } = dependencies;
   let stop: () => void = () => undefined;
   const leave = () => call.emit('error', new AdminError(status.UNAVAILABLE, 'the controller is going away'));
   signal.addEventListener('abort', leave);
@@ -48,43 +40,15 @@ export function serveWait(
   });
 
   const waitForNodes = () => {
-    const target = targetOf(request, service, history);
-    let isScheduled = false;
-    let isBlocked = false;
-    let notBeforeUs = 0;
-    let cancelLater: Cancel = () => undefined;
-    const report = () => {
-      isScheduled = false;
-      cancelLater();
-      const nowUs = clock.nowUs();
-      if (isBlocked || call.cancelled) return;
-      if (nowUs < notBeforeUs && !wait.isDone) {
-        cancelLater = clock.after((notBeforeUs - nowUs) / 1000, report);
-        return;
-      }
-      notBeforeUs = nowUs + reportIntervalMs * 1000;
-      const progress = wait.progress();
-      const version = { epoch: history.epoch, sequence: target.sequence };
-      isBlocked = !call.write(progressToProto(progress, version, history, nowUs));
-      if (!progress.isDone) return;
-      stop();
-      call.end();
-    };
-    const schedule = () => {
-      if (isScheduled) return;
-      isScheduled = true;
-      setImmediate(report);
-    };
-    call.on('drain', () => {
-      isBlocked = false;
-      schedule();
+    const { sequence, goal } = targetOf(request, service, history);
+    const version = { epoch: history.epoch, sequence };
+    const following: Following = follow(dependencies, { goal, rules }, (progress) => {
+      const isWritable = call.write(progressToProto(progress, version, history, clock.nowUs()));
+      if (progress.isDone) call.end();
+      return isWritable;
     });
-    const wait = new Wait(book, { ...target, selection }, schedule);
-    stop = () => {
-      cancelLater();
-      wait.stop();
-    };
-    schedule();
+    call.on('drain', () => following.drained());
+    stop = () => following.stop();
   };
 
   if (hasRead(request, history)) {
@@ -108,11 +72,36 @@ export function hasRead(request: WaitRequest, history: History): boolean {
   });
 }
 
+/** @throws AdminError */
+export function rulesOf(request: WaitRequest, selection: NodeSelection): WaitRules {
+  const { quorumNodes, quorumPercent, ignoreGoneMs, everyNode } = request;
+  return {
+    selection,
+    quorum: quorumOf(quorumNodes, quorumPercent),
+    ignoreGoneMs: ignoreGoneMs === 0 ? null : ignoreGoneMs,
+    everyNode,
+  };
+}
+
+function quorumOf(nodes: number, percent: number): Quorum {
+  if (nodes !== 0 && percent !== 0)
+    throw new AdminError(status.INVALID_ARGUMENT, 'a quorum is a number of nodes or a share of them, not both');
+  if (nodes !== 0) return { t: 'nodes', nodes };
+  if (percent === 0) return { t: 'all' };
+  if (!(percent > 0 && percent <= 100))
+    throw new AdminError(status.INVALID_ARGUMENT, `a quorum of ${percent} % is not above 0 and at most 100`);
+  return { t: 'percent', percent };
+}
+
 function targetOf(
   request: WaitRequest,
   service: ServiceName | null,
   history: History,
-): { readonly sequence: number; readonly concernsKey: ((key: ServicePortKey) => boolean) | undefined } {
-  if (service === null) return { sequence: request.sequence || history.head, concernsKey: undefined };
-  return { sequence: history.newestOf(service) ?? history.oldestBase, concernsKey: keysOfService(service) };
+): { readonly sequence: number; readonly goal: Goal } {
+  if (service === null) {
+    const sequence = request.sequence || history.head;
+    return { sequence, goal: versionGoal(sequence) };
+  }
+  const sequence = history.newestOf(service) ?? history.oldestBase;
+  return { sequence, goal: versionGoal(sequence, keysOfService(service)) };
 }

@@ -1,100 +1,39 @@
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
 import { canonicalIp } from '@octoplane/model/address.ts';
 import type { ServiceName } from '@octoplane/model/keys.ts';
 import type { Logger } from 'pino';
+import { isRecord, parseState, StateFile } from '../state-file.ts';
 import type { Allocation, Allocations } from './allocator.ts';
 
-const fileName = 'allocations.json';
-
 /**
- * The allocations on disk, so that a Service keeps its addresses for life. The file is replaced by rename, so that it is always whole; what
- * is lost with it are only the choices between Services whose names lead to the same address (allocator.ts).
+ * The allocations on disk, so that a Service keeps its addresses for life. What is lost with the file are only the choices between Services
+ * whose names lead to the same address (allocator.ts).
  */
 export class AllocationBook {
   /** As found at the start. */
   readonly allocations: Allocations;
-  readonly #directory: string;
-  readonly #logger: Logger;
-  #next: Allocations | null = null;
-  #writing: Promise<void> | null = null;
+  readonly #file: StateFile;
 
-  private constructor(directory: string, allocations: Allocations, logger: Logger) {
-    this.#directory = directory;
+  private constructor(file: StateFile, allocations: Allocations) {
+    this.#file = file;
     this.allocations = allocations;
-    this.#logger = logger;
   }
 
-  /** Makes the directory if need be. A file that cannot be understood is put aside, and reported. */
+  /** A file that cannot be understood is put aside, and reported. */
   static async open(directory: string, logger: Logger): Promise<AllocationBook> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const path = join(directory, fileName);
-    const text = await readOrNull(path);
-    const allocations = text === null ? new Map() : parseAllocations(text);
-    if (allocations === null) {
-      await rename(path, `${path}.bad`);
-      logger.error(
-        { path: `${path}.bad` },
-        'the allocations on disk cannot be read and were put aside: some addresses may change',
-      );
-    }
-    return new AllocationBook(directory, allocations ?? new Map(), logger);
+    const file = await StateFile.open(directory, 'allocations.json', logger);
+    const allocations = file.text === null ? new Map() : parseAllocations(file.text);
+    if (allocations === null) await file.putAside('some addresses may change');
+    return new AllocationBook(file, allocations ?? new Map());
   }
 
-  /** Writes in the background, one after another; of several that wait the newest is written. */
   save(allocations: Allocations): void {
-    this.#next = new Map(allocations);
-    this.#writing ??= this.#writeAll();
+    const copy = new Map(allocations);
+    this.#file.save(() => formatAllocations(copy));
   }
 
   /** Resolves when all that was saved is on disk, or could not be written, which was logged. */
-  async flushed(): Promise<void> {
-    await this.#writing;
-  }
-
-  async #writeAll(): Promise<void> {
-    while (this.#next) {
-      const allocations = this.#next;
-      this.#next = null;
-      try {
-        await replaceFile(this.#directory, formatAllocations(allocations));
-      } catch (error) {
-        // The allocations in memory stay right; the next change writes all of them again.
-        this.#logger.error(
-          { err: error, directory: this.#directory },
-          'the allocations could not be written; see that the disk has room',
-        );
-      }
-    }
-    this.#writing = null;
-  }
-}
-
-async function readOrNull(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw error;
-  }
-}
-
-async function replaceFile(directory: string, text: string): Promise<void> {
-  const path = join(directory, fileName);
-  const temporary = `${path}.new`;
-  const file = await open(temporary, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, path);
-  const parent = await open(directory, 'r');
-  try {
-    await parent.sync();
-  } finally {
-    await parent.close();
+  flushed(): Promise<void> {
+    return this.#file.flushed();
   }
 }
 
@@ -103,24 +42,15 @@ export const formatAllocations = (allocations: Allocations): string =>
 
 /** Null when the text is not of this form; nothing of a damaged file is believed. */
 export function parseAllocations(text: string): Allocations | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return null;
-    throw error;
-  }
-  if (!isRecord(value) || value['version'] !== 1 || !isRecord(value['services'])) return null;
+  const services = parseState(text, 1)?.['services'];
+  if (!isRecord(services)) return null;
   const allocations = new Map<ServiceName, Allocation>();
-  for (const [name, allocation] of Object.entries(value['services'])) {
+  for (const [name, allocation] of Object.entries(services)) {
     if (!isAllocation(allocation)) return null;
     allocations.set(name as ServiceName, allocation);
   }
   return allocations;
 }
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const isPort = (value: unknown): value is number =>
   typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 65_535;

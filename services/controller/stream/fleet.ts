@@ -2,6 +2,7 @@ import type { NodeName } from '@octoplane/model/keys.ts';
 import type { Logger } from 'pino';
 import type { NodeBook } from '../acks/node-book.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
+import type { RosterEntry } from '../acks/roster.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Views } from '../compute/batch.ts';
 import type { Commit, History } from '../history/history.ts';
@@ -107,6 +108,21 @@ export class Fleet {
 
   get streams(): number {
     return this.#sessions.size;
+  }
+
+  /** Nodes that were there before this controller started: they are waited for as if they had just left. */
+  restore(nodes: readonly RosterEntry[]): void {
+    const { cluster, book, clock } = this.#options;
+    const nowUs = clock.nowUs();
+    for (const { name, zone, leftAtMs } of nodes) {
+      const sinceUs = leftAtMs === null ? nowUs : Math.min(nowUs, leftAtMs * 1000);
+      const goneMs = (nowUs - sinceUs) / 1000;
+      if (goneMs >= this.#settings.forgetAfterMs) continue;
+      cluster.registerNode(name, zone);
+      const record = book.restored(name, zone, { t: leftAtMs === null ? 'absent' : 'disconnected', sinceUs });
+      const forget = () => this.#forget(record);
+      this.#leaving.set(name, clock.after(this.#settings.forgetAfterMs - goneMs, forget));
+    }
   }
 
   accept(link: Link): Session {

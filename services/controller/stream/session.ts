@@ -308,7 +308,8 @@ export class Session {
       'node refused a version',
     );
     if (refused.size > 0) {
-      for (const [key, { named }] of refused) book.refused(record, key, named.reason, named.message || nack.message);
+      for (const [key, { named, entry }] of refused)
+        book.refused(record, key, { reason: named.reason, message: named.message || nack.message, entry });
       this.#heldBack = new Map([...this.#heldBack, ...refused]);
       this.#next();
       return;

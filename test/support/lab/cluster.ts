@@ -6,8 +6,8 @@ import {
   type GetStatusResponse,
   type ListNodesResponse,
   NodeStatus_State,
-  type WaitRequest,
-  type WaitResponse,
+  WaitRequest,
+  WaitResponse,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Daemon } from './daemon.ts';
 import type { Lab } from './lab.ts';
@@ -123,7 +123,7 @@ export class Cluster implements AsyncDisposable {
     const until = Date.now() + timeoutMs;
     const inputs = [{ source: sourceName, incarnation: '', revision: this.source.revision() }];
     for (;;) {
-      const last = await this.wait({ service: '', sequence: 0, selectors: [...nodes], inputs }, until - Date.now());
+      const last = await this.wait({ selectors: [...nodes], inputs }, until - Date.now());
       if (!last.done || Date.now() > until) throw new Error(await this.#describeLate(nodes, last));
       if (await this.#areBack(nodes)) return last;
       // A node that was killed a moment ago has what it had. Only the time of its connection tells that it is back.
@@ -171,10 +171,12 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** The last report of a Wait; `done` tells whether it ended in time. Waits for a controller that is not there yet, too. */
-  async wait(request: WaitRequest, timeoutMs: number): Promise<WaitResponse> {
+  async wait(request: Partial<WaitRequest>, timeoutMs: number): Promise<WaitResponse> {
     const metadata = new Metadata({ waitForReady: true });
-    const reports = this.admin.wait(request, metadata, { deadline: Date.now() + timeoutMs });
-    let last: WaitResponse = { version: undefined, nodes: 0, programmed: 0, done: false, late: [] };
+    const reports = this.admin.wait({ ...WaitRequest.create(), ...request }, metadata, {
+      deadline: Date.now() + timeoutMs,
+    });
+    let last = WaitResponse.create();
     try {
       for await (const report of reports as AsyncIterable<WaitResponse>) last = report;
     } catch (error) {

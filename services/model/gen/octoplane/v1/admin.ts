@@ -332,15 +332,43 @@ export interface WaitRequest {
    * A source that is not known ends the call with NOT_FOUND.
    */
   readonly inputs: readonly InputRevision[];
+  /**
+   * Done when so many of the nodes that count have it: a number, or percent of them, rounded up. Neither: all. Both:
+   * INVALID_ARGUMENT.
+   */
+  readonly quorumNodes: number;
+  readonly quorumPercent: number;
+  /**
+   * A node that has been disconnected for this long does not count, but is named in `ignored`. A node that is cut off cannot be
+   * known to have done anything. 0: it counts until it is forgotten.
+   */
+  readonly ignoreGoneMs: number;
+  /**
+   * Node objects of which no daemon has connected count as late for as long as they exist. Otherwise they do until the controller
+   * has settled, and are in `ignored` after that.
+   */
+  readonly everyNode: boolean;
 }
 
 export interface WaitResponse {
-  readonly version: Version | undefined;
+  readonly version:
+    | Version
+    | undefined;
+  /** Nodes that count, and those of them that have it. */
   readonly nodes: number;
   readonly programmed: number;
   readonly done: boolean;
   /** Late nodes, at most 100, slowest first. */
   readonly late: readonly LateNode[];
+  /** How many nodes must have it. */
+  readonly required: number;
+  /** Nodes that do not count, at most 100, and how many there are. */
+  readonly ignored: readonly LateNode[];
+  readonly ignoredNodes: number;
+  /** How long the controller will still wait for nodes to come back after its start, 0: not at all. */
+  readonly settlingMs: number;
+  /** What must happen before any node can be in time, in words; empty: nothing. */
+  readonly pending: string;
 }
 
 export interface LateNode {
@@ -350,6 +378,81 @@ export interface LateNode {
     | undefined;
   /** Why it is late, in words: "slow", "disconnected for 3 s", "refused default/web:80/TCP: ...". */
   readonly why: string;
+  readonly reason: LateNode_Reason;
+}
+
+export const LateNode_Reason = {
+  UNSPECIFIED: 0,
+  /** SLOW - Connected, and has not answered yet. */
+  SLOW: 1,
+  /** REFUSED - Has nacked. */
+  REFUSED: 2,
+  /** DISCONNECTED - Has left. */
+  DISCONNECTED: 3,
+  /** ABSENT - Was connected to a controller before this one started, and has not come back. */
+  ABSENT: 4,
+  /** NEVER_CONNECTED - Is named by the call or by a Node object, and has never connected. */
+  NEVER_CONNECTED: 5,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type LateNode_Reason = typeof LateNode_Reason[keyof typeof LateNode_Reason];
+
+export namespace LateNode_Reason {
+  export type UNSPECIFIED = typeof LateNode_Reason.UNSPECIFIED;
+  export type SLOW = typeof LateNode_Reason.SLOW;
+  export type REFUSED = typeof LateNode_Reason.REFUSED;
+  export type DISCONNECTED = typeof LateNode_Reason.DISCONNECTED;
+  export type ABSENT = typeof LateNode_Reason.ABSENT;
+  export type NEVER_CONNECTED = typeof LateNode_Reason.NEVER_CONNECTED;
+  export type UNRECOGNIZED = typeof LateNode_Reason.UNRECOGNIZED;
+}
+
+export function lateNode_ReasonFromJSON(object: any): LateNode_Reason {
+  switch (object) {
+    case 0:
+    case "REASON_UNSPECIFIED":
+      return LateNode_Reason.UNSPECIFIED;
+    case 1:
+    case "REASON_SLOW":
+      return LateNode_Reason.SLOW;
+    case 2:
+    case "REASON_REFUSED":
+      return LateNode_Reason.REFUSED;
+    case 3:
+    case "REASON_DISCONNECTED":
+      return LateNode_Reason.DISCONNECTED;
+    case 4:
+    case "REASON_ABSENT":
+      return LateNode_Reason.ABSENT;
+    case 5:
+    case "REASON_NEVER_CONNECTED":
+      return LateNode_Reason.NEVER_CONNECTED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return LateNode_Reason.UNRECOGNIZED;
+  }
+}
+
+export function lateNode_ReasonToJSON(object: LateNode_Reason): string {
+  switch (object) {
+    case LateNode_Reason.UNSPECIFIED:
+      return "REASON_UNSPECIFIED";
+    case LateNode_Reason.SLOW:
+      return "REASON_SLOW";
+    case LateNode_Reason.REFUSED:
+      return "REASON_REFUSED";
+    case LateNode_Reason.DISCONNECTED:
+      return "REASON_DISCONNECTED";
+    case LateNode_Reason.ABSENT:
+      return "REASON_ABSENT";
+    case LateNode_Reason.NEVER_CONNECTED:
+      return "REASON_NEVER_CONNECTED";
+    case LateNode_Reason.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
 }
 
 function createBaseGetStatusRequest(): GetStatusRequest {
@@ -2924,7 +3027,16 @@ export const Convergence: MessageFns<Convergence> = {
 };
 
 function createBaseWaitRequest(): WaitRequest {
-  return { service: "", sequence: 0, selectors: [], inputs: [] };
+  return {
+    service: "",
+    sequence: 0,
+    selectors: [],
+    inputs: [],
+    quorumNodes: 0,
+    quorumPercent: 0,
+    ignoreGoneMs: 0,
+    everyNode: false,
+  };
 }
 
 export const WaitRequest: MessageFns<WaitRequest> = {
@@ -2940,6 +3052,18 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     }
     for (const v of message.inputs) {
       InputRevision.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.quorumNodes !== 0) {
+      writer.uint32(40).uint32(message.quorumNodes);
+    }
+    if (message.quorumPercent !== 0) {
+      writer.uint32(49).double(message.quorumPercent);
+    }
+    if (message.ignoreGoneMs !== 0) {
+      writer.uint32(56).uint64(message.ignoreGoneMs);
+    }
+    if (message.everyNode !== false) {
+      writer.uint32(64).bool(message.everyNode);
     }
     return writer;
   },
@@ -2989,6 +3113,38 @@ export const WaitRequest: MessageFns<WaitRequest> = {
             message.inputs.push(InputRevision.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.quorumNodes = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.quorumPercent = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.ignoreGoneMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.everyNode = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3009,6 +3165,26 @@ export const WaitRequest: MessageFns<WaitRequest> = {
         ? object.selectors.map((e: any) => globalThis.String(e))
         : [],
       inputs: globalThis.Array.isArray(object?.inputs) ? object.inputs.map((e: any) => InputRevision.fromJSON(e)) : [],
+      quorumNodes: isSet(object.quorumNodes)
+        ? globalThis.Number(object.quorumNodes)
+        : isSet(object.quorum_nodes)
+        ? globalThis.Number(object.quorum_nodes)
+        : 0,
+      quorumPercent: isSet(object.quorumPercent)
+        ? globalThis.Number(object.quorumPercent)
+        : isSet(object.quorum_percent)
+        ? globalThis.Number(object.quorum_percent)
+        : 0,
+      ignoreGoneMs: isSet(object.ignoreGoneMs)
+        ? globalThis.Number(object.ignoreGoneMs)
+        : isSet(object.ignore_gone_ms)
+        ? globalThis.Number(object.ignore_gone_ms)
+        : 0,
+      everyNode: isSet(object.everyNode)
+        ? globalThis.Boolean(object.everyNode)
+        : isSet(object.every_node)
+        ? globalThis.Boolean(object.every_node)
+        : false,
     };
   },
 
@@ -3026,6 +3202,18 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     if (message.inputs?.length) {
       obj.inputs = message.inputs.map((e) => InputRevision.toJSON(e));
     }
+    if (message.quorumNodes !== 0) {
+      obj.quorumNodes = Math.round(message.quorumNodes);
+    }
+    if (message.quorumPercent !== 0) {
+      obj.quorumPercent = floatToJson(message.quorumPercent);
+    }
+    if (message.ignoreGoneMs !== 0) {
+      obj.ignoreGoneMs = Math.round(message.ignoreGoneMs);
+    }
+    if (message.everyNode !== false) {
+      obj.everyNode = message.everyNode;
+    }
     return obj;
   },
 
@@ -3038,12 +3226,27 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     message.sequence = object.sequence ?? 0;
     message.selectors = object.selectors?.map((e) => e) || [];
     message.inputs = object.inputs?.map((e) => InputRevision.fromPartial(e)) || [];
+    message.quorumNodes = object.quorumNodes ?? 0;
+    message.quorumPercent = object.quorumPercent ?? 0;
+    message.ignoreGoneMs = object.ignoreGoneMs ?? 0;
+    message.everyNode = object.everyNode ?? false;
     return message;
   },
 };
 
 function createBaseWaitResponse(): WaitResponse {
-  return { version: undefined, nodes: 0, programmed: 0, done: false, late: [] };
+  return {
+    version: undefined,
+    nodes: 0,
+    programmed: 0,
+    done: false,
+    late: [],
+    required: 0,
+    ignored: [],
+    ignoredNodes: 0,
+    settlingMs: 0,
+    pending: "",
+  };
 }
 
 export const WaitResponse: MessageFns<WaitResponse> = {
@@ -3062,6 +3265,21 @@ export const WaitResponse: MessageFns<WaitResponse> = {
     }
     for (const v of message.late) {
       LateNode.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.required !== 0) {
+      writer.uint32(48).uint32(message.required);
+    }
+    for (const v of message.ignored) {
+      LateNode.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.ignoredNodes !== 0) {
+      writer.uint32(64).uint32(message.ignoredNodes);
+    }
+    if (message.settlingMs !== 0) {
+      writer.uint32(72).uint64(message.settlingMs);
+    }
+    if (message.pending !== "") {
+      writer.uint32(82).string(message.pending);
     }
     return writer;
   },
@@ -3119,6 +3337,46 @@ export const WaitResponse: MessageFns<WaitResponse> = {
             message.late.push(LateNode.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.required = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.ignored.push(LateNode.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.ignoredNodes = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.settlingMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.pending = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3138,6 +3396,19 @@ export const WaitResponse: MessageFns<WaitResponse> = {
       programmed: isSet(object.programmed) ? globalThis.Number(object.programmed) : 0,
       done: isSet(object.done) ? globalThis.Boolean(object.done) : false,
       late: globalThis.Array.isArray(object?.late) ? object.late.map((e: any) => LateNode.fromJSON(e)) : [],
+      required: isSet(object.required) ? globalThis.Number(object.required) : 0,
+      ignored: globalThis.Array.isArray(object?.ignored) ? object.ignored.map((e: any) => LateNode.fromJSON(e)) : [],
+      ignoredNodes: isSet(object.ignoredNodes)
+        ? globalThis.Number(object.ignoredNodes)
+        : isSet(object.ignored_nodes)
+        ? globalThis.Number(object.ignored_nodes)
+        : 0,
+      settlingMs: isSet(object.settlingMs)
+        ? globalThis.Number(object.settlingMs)
+        : isSet(object.settling_ms)
+        ? globalThis.Number(object.settling_ms)
+        : 0,
+      pending: isSet(object.pending) ? globalThis.String(object.pending) : "",
     };
   },
 
@@ -3158,6 +3429,21 @@ export const WaitResponse: MessageFns<WaitResponse> = {
     if (message.late?.length) {
       obj.late = message.late.map((e) => LateNode.toJSON(e));
     }
+    if (message.required !== 0) {
+      obj.required = Math.round(message.required);
+    }
+    if (message.ignored?.length) {
+      obj.ignored = message.ignored.map((e) => LateNode.toJSON(e));
+    }
+    if (message.ignoredNodes !== 0) {
+      obj.ignoredNodes = Math.round(message.ignoredNodes);
+    }
+    if (message.settlingMs !== 0) {
+      obj.settlingMs = Math.round(message.settlingMs);
+    }
+    if (message.pending !== "") {
+      obj.pending = message.pending;
+    }
     return obj;
   },
 
@@ -3173,12 +3459,17 @@ export const WaitResponse: MessageFns<WaitResponse> = {
     message.programmed = object.programmed ?? 0;
     message.done = object.done ?? false;
     message.late = object.late?.map((e) => LateNode.fromPartial(e)) || [];
+    message.required = object.required ?? 0;
+    message.ignored = object.ignored?.map((e) => LateNode.fromPartial(e)) || [];
+    message.ignoredNodes = object.ignoredNodes ?? 0;
+    message.settlingMs = object.settlingMs ?? 0;
+    message.pending = object.pending ?? "";
     return message;
   },
 };
 
 function createBaseLateNode(): LateNode {
-  return { name: "", programmed: undefined, why: "" };
+  return { name: "", programmed: undefined, why: "", reason: 0 };
 }
 
 export const LateNode: MessageFns<LateNode> = {
@@ -3191,6 +3482,9 @@ export const LateNode: MessageFns<LateNode> = {
     }
     if (message.why !== "") {
       writer.uint32(26).string(message.why);
+    }
+    if (message.reason !== 0) {
+      writer.uint32(32).int32(message.reason);
     }
     return writer;
   },
@@ -3232,6 +3526,14 @@ export const LateNode: MessageFns<LateNode> = {
             message.why = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.reason = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3249,6 +3551,7 @@ export const LateNode: MessageFns<LateNode> = {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       programmed: isSet(object.programmed) ? Version.fromJSON(object.programmed) : undefined,
       why: isSet(object.why) ? globalThis.String(object.why) : "",
+      reason: isSet(object.reason) ? lateNode_ReasonFromJSON(object.reason) : 0,
     };
   },
 
@@ -3263,6 +3566,9 @@ export const LateNode: MessageFns<LateNode> = {
     if (message.why !== "") {
       obj.why = message.why;
     }
+    if (message.reason !== 0) {
+      obj.reason = lateNode_ReasonToJSON(message.reason);
+    }
     return obj;
   },
 
@@ -3276,6 +3582,7 @@ export const LateNode: MessageFns<LateNode> = {
       ? Version.fromPartial(object.programmed)
       : undefined;
     message.why = object.why ?? "";
+    message.reason = object.reason ?? 0;
     return message;
   },
 };
@@ -3324,6 +3631,9 @@ export const AdminServiceService = {
   /**
    * Answers as soon as the selected nodes have programmed the awaited version, and before that a progress report whenever
    * the number of late nodes changes. Ends with OK when the wait is over; the client's deadline is the timeout.
+   *
+   * Which nodes count: all that have said Hello to this controller, or to one before it with the same --state-dir, until they
+   * have been gone for an hour. For some time after a start nobody knows whether all have come back, and nothing is done (`settling_ms`).
    */
   wait: {
     path: "/octoplane.v1.AdminService/Wait" as const,
@@ -3345,6 +3655,9 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
   /**
    * Answers as soon as the selected nodes have programmed the awaited version, and before that a progress report whenever
    * the number of late nodes changes. Ends with OK when the wait is over; the client's deadline is the timeout.
+   *
+   * Which nodes count: all that have said Hello to this controller, or to one before it with the same --state-dir, until they
+   * have been gone for an hour. For some time after a start nobody knows whether all have come back, and nothing is done (`settling_ms`).
    */
   wait: handleServerStreamingCall<WaitRequest, WaitResponse>;
 }
@@ -3414,6 +3727,9 @@ export interface AdminServiceClient extends Client {
   /**
    * Answers as soon as the selected nodes have programmed the awaited version, and before that a progress report whenever
    * the number of late nodes changes. Ends with OK when the wait is over; the client's deadline is the timeout.
+   *
+   * Which nodes count: all that have said Hello to this controller, or to one before it with the same --state-dir, until they
+   * have been gone for an hour. For some time after a start nobody knows whether all have come back, and nothing is done (`settling_ms`).
    */
   wait(request: WaitRequest, options?: Partial<CallOptions>): ClientReadableStream<WaitResponse>;
   wait(request: WaitRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<WaitResponse>;
@@ -3434,6 +3750,10 @@ function bytesFromBase64(b64: string): Uint8Array {
 
 function base64FromBytes(arr: Uint8Array): string {
   return globalThis.Buffer.from(arr).toString("base64");
+}
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
