@@ -6,10 +6,10 @@ import {
 } from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../../clock.ts';
+import { Backoff } from '../backoff.ts';
 import type { LossGuardOptions } from '../loss-guard.ts';
 import { LossHold } from '../loss-hold.ts';
 import { type Source, SourceError, type SourceEvent } from '../source.ts';
-import { Backoff } from './backoff.ts';
 import { type Endpoint, formatEndpoints, parseEndpoints } from './endpoints.ts';
 import { EtcdClient, headerOf } from './etcd-client.ts';
 import { EtcdError } from './etcd-error.ts';
