@@ -1,0 +1,148 @@
+import type { ServerResponse } from 'node:http';
+import type { ListOptions } from './options.ts';
+import { apiVersionOf } from './resources.ts';
+import type { StatusError } from './status.ts';
+import { type Change, type Collection, parsed, recordOf, type Stored } from './store.ts';
+import { writePieces } from './wire.ts';
+
+type EventType = 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
+
+/** One open watch, and what may befall it. */
+export class Watch {
+  readonly collection: Collection;
+  readonly #response: ServerResponse;
+  readonly #namespace: string;
+  readonly #options: ListOptions;
+  readonly #pieceBytes: number | null;
+  readonly #onClose: (watch: Watch) => void;
+  readonly #timer: NodeJS.Timeout | null;
+  readonly #listener = (change: Change): void => this.#tell(change);
+  #silent = false;
+  #cutNext = false;
+  /** Of the events: what was sent is not sent again. */
+  #sent = 0;
+
+  constructor(
+    response: ServerResponse,
+    collection: Collection,
+    namespace: string,
+    options: ListOptions,
+    pieceBytes: number | null,
+    onClose: (watch: Watch) => void,
+  ) {
+    this.#response = response;
+    this.collection = collection;
+    this.#namespace = namespace;
+    this.#options = options;
+    this.#pieceBytes = pieceBytes;
+    this.#onClose = onClose;
+    const { timeoutSeconds } = options;
+    this.#timer = timeoutSeconds === null ? null : setTimeout(() => this.end(), timeoutSeconds * 1000);
+    response.on('close', () => this.#close());
+  }
+
+  /** The state first, then what happens to it; `revision`: of the state. */
+  startWithState(revision: number): void {
+    this.#open();
+    for (const stored of this.collection.all()) if (this.#selects(stored)) this.#write('ADDED', stored.json);
+    this.#sent = revision;
+    if (this.#options.initialEvents && this.#options.bookmarks) this.bookmark(revision, true);
+    this.collection.listeners.add(this.#listener);
+  }
+
+  /** What has happened since the revision, and what happens from now on. */
+  startFrom(revision: number): void {
+    this.#open();
+    this.#sent = revision;
+    for (const change of this.collection.changes) if (change.revision > revision) this.#tell(change);
+    this.collection.listeners.add(this.#listener);
+  }
+
+  /** The answer is 200, and its only event an error. */
+  startWithError(error: StatusError): void {
+    this.#open();
+    this.fail(error);
+  }
+
+  /** To those who asked for bookmarks. */
+  bookmark(revision: number, initial = false): void {
+    if (!this.#options.bookmarks || revision < this.#sent) return;
+    const { resource } = this.collection;
+    const annotations = initial ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {};
+    const metadata = { resourceVersion: String(revision), creationTimestamp: null, ...annotations };
+    const object = { kind: resource.kind, apiVersion: apiVersionOf(resource), metadata };
+    this.#write('BOOKMARK', Buffer.from(JSON.stringify(object)));
+  }
+
+  /** As a server does when the timeout is over, or when it shuts down. */
+  end(): void {
+    this.#response.end();
+    this.#close();
+  }
+
+  /** An ERROR event, behind which a watch ends. */
+  fail(error: StatusError): void {
+    this.#write('ERROR', Buffer.from(JSON.stringify(error.toJson())));
+    this.end();
+  }
+
+  /** The connection breaks at once. */
+  destroy(): void {
+    this.#response.destroy();
+    this.#close();
+  }
+
+  /** The connection breaks in the middle of the next event. */
+  cutNext(): void {
+    this.#cutNext = true;
+  }
+
+  /** Stays open, and says nothing any more. */
+  silence(): void {
+    this.#silent = true;
+  }
+
+  #open(): void {
+    this.#response.writeHead(200, { 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' });
+    this.#response.flushHeaders();
+  }
+
+  /** Through a selector, an object that begins to match is new, and one that ceases to is gone. */
+  #tell({ revision, before, after, deleted }: Change): void {
+    if (this.#namespace !== '' && after.namespace !== this.#namespace) return;
+    this.#sent = revision;
+    const was = before !== null && this.#selects(before);
+    const is = !deleted && this.#selects(after);
+    if (is) this.#write(was ? 'MODIFIED' : 'ADDED', after.json);
+    else if (was) this.#write('DELETED', deleted ? after.json : lastOf(before, revision));
+  }
+
+  #selects(stored: Stored): boolean {
+    return (this.#namespace === '' || stored.namespace === this.#namespace) && this.#options.selector(stored.labels);
+  }
+
+  #write(type: EventType, json: Buffer): void {
+    if (this.#silent || this.#response.writableEnded || this.#response.destroyed) return;
+    const line = Buffer.concat([Buffer.from(`{"type":"${type}","object":`), json, Buffer.from('}\n')]);
+    if (!this.#cutNext) {
+      writePieces(this.#response, line, this.#pieceBytes);
+      return;
+    }
+    writePieces(this.#response, line.subarray(0, line.length / 2), this.#pieceBytes);
+    this.#response.write('', () => this.destroy());
+    this.#silent = true;
+  }
+
+  #close(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.collection.listeners.delete(this.#listener);
+    this.#onClose(this);
+  }
+}
+
+/** The state before, under the revision at which it ceased to match. */
+function lastOf(before: Stored, revision: number): Buffer {
+  const manifest = parsed(before);
+  const metadata = { ...recordOf(manifest['metadata']), resourceVersion: String(revision) };
+  return Buffer.from(JSON.stringify({ ...manifest, metadata }));
+}
