@@ -35,27 +35,32 @@ export interface BuildOptions {
   readonly outDir: string;
   /** Compile although the sources are those of the last build. */
   readonly force: boolean;
+  /** In place of those of consts.h. */
+  readonly defines?: Readonly<Record<string, number>>;
 }
 
 /** @throws when clang is missing or finds an error; its output is in the message. */
-export function buildPrograms({ outDir, force }: BuildOptions = { outDir: objectDir, force: false }): void {
+export function buildPrograms(
+  { outDir, force, defines = {} }: BuildOptions = { outDir: objectDir, force: false },
+): void {
   const stamp = join(outDir, 'sources.sha256');
-  const hash = sourceHash();
+  const options = [...flags, ...includes, ...Object.entries(defines).map(([name, value]) => `-D${name}=${value}`)];
+  const hash = sourceHash(options);
   if (!force && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return;
   mkdirSync(outDir, { recursive: true });
   for (const source of programSources()) {
     const object = join(outDir, source.replace(/\.c$/, '.o'));
     // By rename, because others may be reading it.
     const made = `${object}.${process.pid}`;
-    compile(source, made);
+    compile(source, made, options);
     renameSync(made, object);
   }
   writeFileSync(stamp, hash);
 }
 
-function compile(source: string, object: string): void {
+function compile(source: string, object: string, options: readonly string[]): void {
   try {
-    execFileSync('clang', [...flags, ...includes, '-c', source, '-o', object], { cwd: here, stdio: 'pipe' });
+    execFileSync('clang', [...options, '-c', source, '-o', object], { cwd: here, stdio: 'pipe' });
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT')
       throw new Error('clang is needed to build the BPF programs: install clang, libbpf-dev and linux-libc-dev.', {
@@ -71,8 +76,8 @@ const programSources = (): string[] =>
     .filter((name) => name.endsWith('.bpf.c'))
     .sort();
 
-function sourceHash(): string {
-  const hash = createHash('sha256').update(JSON.stringify([flags, includes]));
+function sourceHash(options: readonly string[]): string {
+  const hash = createHash('sha256').update(JSON.stringify(options));
   for (const name of readdirSync(here).sort())
     if (name.endsWith('.c') || name.endsWith('.h')) hash.update(name).update(readFileSync(join(here, name)));
   return hash.digest('hex');

@@ -9,6 +9,7 @@ import { ebpf } from '@octoplane/node/drivers/ebpf/module.ts';
 import { pinsUnder } from '@octoplane/node/drivers/ebpf/pins.ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Lab } from '../../support/lab/lab.ts';
+import { generator } from './generator.ts';
 import { EbpfNode, endpoint, entry, here, keyOf, mountBpffs } from './node.ts';
 
 /** The driver as a guest of the kernel: taking over, giving back, refusing. */
@@ -36,7 +37,6 @@ describe('lifecycle', () => {
   });
 
   const vip = '10.96.0.10';
-  const pod1a = endpoint('10.244.1.10:8080');
   const pod1b = endpoint('10.244.1.11:8080');
   const web = () => entry('web', { clusterIps: [vip], endpoints: [pod1b] });
   const rich = () =>
@@ -68,24 +68,6 @@ describe('lifecycle', () => {
     expect(dump.get(web().key)).toEqual(web());
     expect(dump.get(rich().key)).toEqual(rich());
     expect(await node.prune()).toBe(0);
-  });
-
-  it('fails no connection while daemons come and go and endpoints change', async () => {
-    await node.want(web());
-    await using load = await loadOn(vip);
-    const sets = [[pod1b], [pod1a, pod1b], [pod1a]];
-    for (let i = 0; i < 5; i++) {
-      await node.close();
-      await node.open();
-      for (let n = 0; n < 200; n++)
-        await node.want(
-          entry('web', { clusterIps: [vip], endpoints: sets[n % sets.length] ?? [] }),
-          ...(n % 2 ? [rich()] : []),
-        );
-    }
-    const report = await load.stop();
-    expect(report.firstFailures).toEqual([]);
-    expect(report.connections).toBeGreaterThan(0);
   });
 
   it('notices pins that somebody removes, and puts them back', async () => {
@@ -185,16 +167,6 @@ describe('lifecycle', () => {
     expect(lacks[1]).toMatch(/is not a cgroup v2 directory/);
     expect(await ebpf.probe(node.options)).toMatchObject({ t: 'able' });
   });
-
-  const loadOn = async (ip: string) => {
-    const load = await lab.load('pod-1a', ip, 80);
-    let report: Awaited<ReturnType<typeof load.stop>> | null = null;
-    const stop = async () => {
-      report ??= await load.stop();
-      return report;
-    };
-    return { stop, [Symbol.asyncDispose]: async () => void (await stop()) };
-  };
 });
 
 describe('capacity', () => {
@@ -226,15 +198,6 @@ describe('capacity', () => {
     expect((await node.driver.dump()).size).toBe(3);
   });
 });
-
-/** Numerical Recipes' linear congruential generator: the same steps on every run. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state >>> 8;
-  };
-}
 
 function randomEntry(n: number, random: () => number): Entry {
   const endpoints = Array.from({ length: 12 }, (_, i) =>

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EntryChange } from '@octoplane/model/delta.ts';
 import { changesBetween } from '@octoplane/model/delta.ts';
@@ -12,10 +12,11 @@ import {
   type RuleSet,
   type ServicePortSpec,
 } from '@octoplane/model/rule-set.ts';
-import { buildPrograms } from '@octoplane/node/bpf/build.ts';
+import { buildPrograms, objectDir } from '@octoplane/node/bpf/build.ts';
 import type { DriverOptions } from '@octoplane/node/drivers/driver.ts';
 import { type Capacity, defaultCapacity } from '@octoplane/node/drivers/ebpf/capacity.ts';
 import { EbpfDriver } from '@octoplane/node/drivers/ebpf/driver.ts';
+import { pinsUnder } from '@octoplane/node/drivers/ebpf/pins.ts';
 import pino from 'pino';
 import type { Lab } from '../../support/lab/lab.ts';
 
@@ -72,25 +73,40 @@ export class EbpfNode implements AsyncDisposable {
   }
 
   /** As a daemon starts: takes over, then puts the frame in place. Every step ends before `within` does. */
-  async open(): Promise<void> {
+  async open(objects = objectDir): Promise<void> {
     await this.#within(() => {
-      this.#driver = EbpfDriver.open(this.options, this.#setting.capacity ?? defaultCapacity);
+      const pathOf = (name: string): string => join(objects, `${name}.bpf.o`);
+      this.#driver = EbpfDriver.open(this.options, this.#setting.capacity ?? defaultCapacity, pathOf);
     });
     this.#wanted = await this.driver.dump();
     await this.#within(() => this.driver.prune(this.#wanted));
   }
 
-  /** Brings the node from what it holds to this, and makes sure that the kernel says so. */
-  async want(...entries: Entry[]): Promise<void> {
+  /** Brings the node from what it holds to this, and makes sure that the kernel says so. Returns how many entries changed. */
+  async want(...entries: Entry[]): Promise<number> {
     const next: RuleSet = new Map(entries.map((entry) => [entry.key, entry]));
-    await this.change([...changesBetween(this.#wanted, next)]);
+    const changes = [...changesBetween(this.#wanted, next)];
+    await this.change(changes);
     this.#wanted = next;
+    return changes.length;
   }
 
   async change(changes: readonly EntryChange[]): Promise<void> {
     await this.driver.apply(changes);
     const wrong = await this.driver.readBack(changes);
     if (wrong.length > 0) throw new Error(wrong.map(({ key, message }) => `${key}: ${message}`).join('; '));
+  }
+
+  /** Tags of the programs that are attached, by link: the same code has the same tag. */
+  attachedPrograms(): string {
+    const links = pinsUnder(this.options.bpfFsPath).links;
+    const tagOf = (name: string): string => {
+      const show = (...argv: string[]) =>
+        JSON.parse(execFileSync('bpftool', ['-j', ...argv], { encoding: 'utf8' })) as { prog_id: number; tag: string };
+      const { prog_id: id } = show('link', 'show', 'pinned', join(links, name));
+      return `${name} ${show('prog', 'show', 'id', String(id)).tag}`;
+    };
+    return readdirSync(links).map(tagOf).join('\n');
   }
 
   prune(): Promise<number> {

@@ -76,11 +76,11 @@ export class EbpfDriver implements Driver {
   }
 
   /** Loads the programs and takes over pinned maps; attaches nothing. */
-  static open(options: DriverOptions, wanted: Capacity): EbpfDriver {
+  static open(options: DriverOptions, wanted: Capacity, pathOf: (object: string) => string = objectPath): EbpfDriver {
     const pins = pinsUnder(options.bpfFsPath);
     const loaded: LoadedObject[] = [];
     const load = (name: ObjectName, sizes: Readonly<Record<string, number>>): LoadedObject => {
-      const object = LoadedObject.load(objectPath(name), pins.maps, sizes);
+      const object = LoadedObject.load(pathOf(name), pins.maps, sizes);
       loaded.push(object);
       return object;
     };
