@@ -1,14 +1,20 @@
 import { type Endpoint, parseEndpoints } from '@octoplane/controller/sources/etcd/endpoints.ts';
-import { EtcdClient } from '@octoplane/controller/sources/etcd/etcd-client.ts';
 import { EtcdError } from '@octoplane/controller/sources/etcd/etcd-error.ts';
 import { EtcdStore } from '@octoplane/controller/sources/etcd/etcd-store.ts';
+import { EtcdMembers, type EtcdTlsFiles } from '@octoplane/controller/sources/etcd/members.ts';
 import type { Cidr } from '@octoplane/model/address.ts';
 import type { Kind, ObjectId } from '@octoplane/model/project.ts';
 import { type Command, InvalidArgumentError } from 'commander';
 import { CliError, usageError } from './errors.ts';
 import { flag } from './flags.ts';
 
-export interface EtcdFlags {
+export interface EtcdTlsFlags {
+  readonly etcdCa?: string;
+  readonly etcdCert?: string;
+  readonly etcdKey?: string;
+}
+
+export interface EtcdFlags extends EtcdTlsFlags {
   readonly etcd: readonly Endpoint[];
 }
 
@@ -16,11 +22,30 @@ const defaultUrl = 'http://127.0.0.1:2379';
 
 /** Flags of every verb that goes to etcd. */
 export const withEtcdFlags = (command: Command): Command =>
-  command.addOption(
-    flag('--etcd <url>', 'where etcd is; several members with commas between them')
-      .default(parseEndpoints(defaultUrl), defaultUrl)
-      .argParser(endpoints),
+  withEtcdTlsFlags(
+    command.addOption(
+      flag('--etcd <url>', 'where etcd is; several members with commas between them')
+        .default(parseEndpoints(defaultUrl), defaultUrl)
+        .argParser(endpoints),
+    ),
   );
+
+export const withEtcdTlsFlags = (command: Command): Command =>
+  command
+    .addOption(
+      flag('--etcd-ca <file>', 'authorities of an https etcd; default: those of the machine').helpGroup('etcd:'),
+    )
+    .addOption(flag('--etcd-cert <file>', 'client certificate for etcd, in PEM').helpGroup('etcd:'))
+    .addOption(flag('--etcd-key <file>', 'its private key').helpGroup('etcd:'));
+
+/** @throws CliError for a certificate without its key. */
+export function etcdTlsFiles({ etcdCa, etcdCert, etcdKey }: EtcdTlsFlags): EtcdTlsFiles {
+  if ((etcdCert === undefined) !== (etcdKey === undefined))
+    throw usageError('--etcd-cert and --etcd-key belong together');
+  return { ca: etcdCa ?? null, cert: etcdCert ?? null, key: etcdKey ?? null };
+}
+
+export const membersOf = (flags: EtcdFlags): EtcdMembers => new EtcdMembers(flags.etcd, etcdTlsFiles(flags));
 
 function endpoints(value: string): readonly Endpoint[] {
   try {
@@ -30,27 +55,24 @@ function endpoints(value: string): readonly Endpoint[] {
   }
 }
 
-/** One piece of work on etcd. What does no harm when done twice is tried on each member in turn until one answers. */
+/** One piece of work on etcd, which does no harm when it is done twice. */
 export async function withStore<T>(
-  members: readonly Endpoint[],
+  flags: EtcdFlags,
   serviceCidrs: readonly Cidr[],
   work: (store: EtcdStore, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  let failure: unknown = usageError('--etcd names no member; write --etcd http://HOST:2379');
-  for (const member of members) {
-    const client = new EtcdClient(member);
-    try {
-      return await work(new EtcdStore(client, serviceCidrs, Date.now), new AbortController().signal);
-    } catch (error) {
-      if (!(error instanceof EtcdError)) throw error;
-      const hint = error.code === 'UNAVAILABLE' ? '; is it running, and is --etcd right?' : '';
-      failure = new CliError(`${error.message}${hint}`, { cause: error });
-      if (error.code !== 'UNAVAILABLE') throw failure;
-    } finally {
-      client.close();
-    }
+  try {
+    return await membersOf(flags).use((client) =>
+      work(new EtcdStore(client, serviceCidrs, Date.now), new AbortController().signal),
+    );
+  } catch (error) {
+    throw error instanceof EtcdError ? cliErrorOf(error) : error;
   }
-  throw failure;
+}
+
+export function cliErrorOf(error: EtcdError): CliError {
+  const hint = error.code === 'UNAVAILABLE' ? '; is it running, and is --etcd right?' : '';
+  return new CliError(`${error.message}${hint}`, { cause: error });
 }
 
 const words: Readonly<Record<string, Kind>> = {

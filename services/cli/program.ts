@@ -7,6 +7,7 @@ import { getCommand } from './commands/get.ts';
 import { historyCommand } from './commands/history.ts';
 import { nodeCommand } from './commands/node.ts';
 import { nodesCommand } from './commands/nodes.ts';
+import { registerCommand } from './commands/register.ts';
 import { servicesCommand } from './commands/services.ts';
 import { statusCommand } from './commands/status.ts';
 import { waitCommand } from './commands/wait.ts';
@@ -32,6 +33,7 @@ export function program(): Command {
     deleteCommand(),
     getCommand(),
     certsCommand(),
+    registerCommand(),
   ];
   for (const command of commands) {
     root.addCommand(command.copyInheritedSettings(root));

@@ -65,7 +65,7 @@ export async function runController(options: ControllerOptions, context: Control
     logger.warn({ listen: options.listen }, '--insecure: anybody who reaches this address is any node and an admin');
   }
 
-  const sources = options.sources.map((source) => openSource(source, { logger, kubeconfig: options.kubeconfig }));
+  const sources = options.sources.map((source) => openSource(source, { ...options, logger }));
   const kept = options.stateDir === null ? null : await openState(options.stateDir, clock, logger);
   const { allocations = null, roster = null } = kept ?? {};
   cleanUp.defer(() => allocations?.flushed());
@@ -88,7 +88,16 @@ export async function runController(options: ControllerOptions, context: Control
   });
   const book = new NodeBook(history, compute, arrivals);
   const cluster = clusterOf(compute, state);
-  const fleet = new Fleet({ cluster, history, book, clock, logger, release: options.release, observer: metrics });
+  const fleet = new Fleet({
+    cluster,
+    history,
+    book,
+    clock,
+    logger,
+    release: options.release,
+    observer: metrics,
+    onLag: (name) => sources.find((source) => source.name === name)?.catchUp?.(),
+  });
   const rostered = roster?.entries ?? [];
   fleet.restore(rostered);
   roster?.follow(book);

@@ -1,4 +1,5 @@
 import type { Cidr } from '@octoplane/model/address.ts';
+import type { EtcdTlsFiles } from './sources/etcd/members.ts';
 import { StartError } from './start-error.ts';
 import type { TlsFiles } from './tls/certificate-files.ts';
 
@@ -20,6 +21,8 @@ export interface ControllerOptions {
   readonly settleMs: number;
   /** --kubeconfig. Default null: as kubectl finds it. */
   readonly kubeconfig: string | null;
+  /** --etcd-ca, --etcd-cert, --etcd-key: for every https etcd among the sources. Default: the machine's authorities, no certificate. */
+  readonly etcdTls?: EtcdTlsFiles;
   readonly security: Security;
   /** For people, in the logs and in `octoplane nodes`. */
   readonly release: string;

@@ -33,9 +33,7 @@ export const applyCommand = (): Command =>
       const { manifests, remarks } = readManifests(flags.filename);
       for (const remark of remarks) process.stderr.write(`${remark}\n`);
       for (const { id, manifest } of manifests) {
-        const applied = await withStore(flags.etcd, flags.serviceCidr, (store, signal) =>
-          store.apply(manifest, signal),
-        );
+        const applied = await withStore(flags, flags.serviceCidr, (store, signal) => store.apply(manifest, signal));
         process.stdout.write(`${formatId(id)} ${applied}\n`);
       }
     });

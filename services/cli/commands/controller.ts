@@ -2,13 +2,14 @@ import type { ControllerOptions, SourceOption } from '@octoplane/controller/opti
 import { type Cidr, familyOf, parseCidr } from '@octoplane/model/address.ts';
 import { Command, InvalidArgumentError } from 'commander';
 import { applyConfigFile } from '../config-file.ts';
+import { type EtcdTlsFlags, etcdTlsFiles, withEtcdTlsFlags } from '../etcd.ts';
 import { address, durationMs, flag, list, type TlsFlags, withTlsFlags } from '../flags.ts';
 import { type LogLevel, logger, withLogFlags } from '../logging.ts';
 import { release } from '../release.ts';
 import { terminationSignal } from '../signals.ts';
 import { transport } from '../tls-files.ts';
 
-interface ControllerFlags extends TlsFlags {
+interface ControllerFlags extends TlsFlags, EtcdTlsFlags {
   readonly source?: readonly SourceOption[];
   readonly kubeconfig?: string;
   readonly listen: string;
@@ -22,7 +23,7 @@ interface ControllerFlags extends TlsFlags {
 export const defaultServiceCidr: Cidr = { ip: '10.96.0.0', length: 12 };
 
 export const controllerCommand = (): Command =>
-  withLogFlags(withTlsFlags(withControllerFlags(new Command('controller'))))
+  withLogFlags(withTlsFlags(withEtcdTlsFlags(withControllerFlags(new Command('controller')))))
     .description('the brain: watches Services and endpoints, and streams every node its rule set')
     .addHelpText(
       'after',
@@ -79,6 +80,7 @@ function toOptions(flags: ControllerFlags): ControllerOptions {
     stateDir: flags.stateDir ?? null,
     settleMs: flags.settle,
     kubeconfig: flags.kubeconfig ?? null,
+    etcdTls: etcdTlsFiles(flags),
     security:
       files.t === 'mtls'
         ? { t: 'mtls', files: { cert: files.certFile, key: files.keyFile, ca: files.caFile } }

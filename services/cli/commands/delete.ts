@@ -21,7 +21,7 @@ export const deleteCommand = (): Command =>
     .action(async (flags: DeleteFlags) => {
       const absent: string[] = [];
       for (const { id } of readManifests(flags.filename).manifests) {
-        const deleted = await withStore(flags.etcd, [], (store, signal) => store.delete(id, signal));
+        const deleted = await withStore(flags, [], (store, signal) => store.delete(id, signal));
         if (deleted) process.stdout.write(`${formatId(id)} deleted\n`);
         else absent.push(formatId(id));
       }

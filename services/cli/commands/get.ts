@@ -24,7 +24,7 @@ export const getCommand = (): Command =>
     .action(async (word: string, name: string | undefined, flags: GetFlags) => {
       const kind = kindOf(word);
       const id = name === undefined ? null : idOfArgument(kind, name);
-      const stored = await withStore(flags.etcd, [], async (store, signal) =>
+      const stored = await withStore(flags, [], async (store, signal) =>
         id === null ? store.list(kind, signal) : [await store.get(id, signal)].filter((found) => found !== null),
       );
       if (id !== null && stored.length === 0)

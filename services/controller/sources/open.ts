@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { SourceOption } from '../options.ts';
+import type { ControllerOptions, SourceOption } from '../options.ts';
 import { StartError } from '../start-error.ts';
 import { EtcdSource } from './etcd/etcd-source.ts';
 import { FileSource } from './file/file-source.ts';
@@ -8,13 +8,13 @@ import { type Source, SourceError } from './source.ts';
 /** Every kind of source there is. */
 export function openSource(
   { name, kind, target }: SourceOption,
-  { logger }: { readonly logger: Logger; readonly kubeconfig: string | null },
+  { logger, etcdTls }: Pick<ControllerOptions, 'kubeconfig' | 'etcdTls'> & { readonly logger: Logger },
 ): Source {
   switch (kind) {
     case 'file':
       return new FileSource({ name, directory: target, logger });
     case 'etcd':
-      return configured(() => new EtcdSource({ name, urls: target, logger }));
+      return configured(() => new EtcdSource({ name, urls: target, logger, ...(etcdTls && { tls: etcdTls }) }));
     case 'kubernetes':
       throw new StartError(
         'SOURCE',

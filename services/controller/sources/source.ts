@@ -24,6 +24,12 @@ export interface Source {
    * @throws SourceError when it cannot ever work as configured. Everything that may pass is 'stale' instead.
    */
   run(emit: (events: readonly SourceEvent[]) => void, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Another replica has read further than this one has vouched for, and nodes wait for it. Called again while they do. For sources
+   * whose revisions grow by what is not theirs to read, and which can find out that there was nothing else.
+   */
+  catchUp?(): void;
 }
 
 export type SourceEvent =

@@ -32,6 +32,8 @@ export interface FleetOptions {
   readonly release: string;
   readonly random?: () => number;
   readonly observer?: StreamObserver;
+  /** A node waits because it has programmed a later revision of this source than has been read here. */
+  readonly onLag?: (source: string) => void;
   readonly settings?: Partial<FleetSettings>;
 }
 
@@ -103,6 +105,7 @@ export class Fleet {
       isLeaving: (name) => cluster.leaving.has(name),
       admit: (session, name, zone) => this.#admit(session, name, zone),
       left: (session) => this.#left(session),
+      lagging: options.onLag ?? (() => undefined),
     };
   }
 

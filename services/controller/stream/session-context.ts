@@ -61,6 +61,8 @@ export interface SessionContext {
   /** NodeState.leaving of stream.proto. */
   isLeaving(name: NodeName): boolean;
   left(session: Admitted): void;
+  /** A node has programmed a later revision of the source than has been read here. */
+  lagging(source: string): void;
 }
 
 /** A session as those see it who keep them. */

@@ -4,12 +4,11 @@ import { nodeName } from '@octoplane/model/keys.ts';
 import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Cancel } from '../clock.ts';
-import type { InputRevision } from '../compute/batch.ts';
-import { laggingInput } from '../history/conflate.ts';
 import type { History } from '../history/history.ts';
 import { requireCurrent, requireHonest } from './answers.ts';
 import type { Release } from './gate.ts';
 import { type HeldBackEntries, nothingHeldBack } from './held-back.ts';
+import { type Lag, lagOf } from './lag.ts';
 import { decodeRequest, encodeMove, encodeNodeState, encodePlan } from './messages.ts';
 import { type NextFrame, nextFrame } from './next-frame.ts';
 import { choosePlan } from './plan-choice.ts';
@@ -20,7 +19,7 @@ import { StreamError } from './stream-error.ts';
 type State =
   | { readonly t: 'awaiting-hello'; readonly stop: Cancel }
   /** Nothing is in sync yet, or this controller lags behind what the node has programmed. */
-  | { readonly t: 'awaiting-inputs'; readonly hello: Hello | null; readonly lag: () => string | null }
+  | { readonly t: 'awaiting-inputs'; readonly hello: Hello | null; readonly lag: () => Lag | null }
   | { readonly t: 'awaiting-buckets'; readonly stop: Cancel }
   | { readonly t: 'awaiting-turn'; readonly leave: Cancel }
   | { readonly t: 'sending'; readonly frame: NextFrame; readonly next: number; readonly release: Release }
@@ -137,7 +136,7 @@ export class Session {
       clock.nowUs(),
     );
     logger.debug({ node: name, held: hello.held, driver: hello.driver }, 'hello');
-    this.#state = { t: 'awaiting-inputs', hello, lag: () => lagInWords(history.inputs, hello.inputs) };
+    this.#state = { t: 'awaiting-inputs', hello, lag: () => lagOf(history.inputs, hello.inputs) };
     this.pump();
   }
 
@@ -145,14 +144,16 @@ export class Session {
     const { book, logger } = this.#context;
     const record = this.#known();
     if (!this.#context.isOpen()) return;
-    const words = lag();
-    if (words === null) {
+    const found = lag();
+    if (found === null) {
       if (hello) this.#plan(hello);
       else this.#next();
-    } else if (record.lastError !== words) {
-      logger.warn({ node: record.name, lag: words }, 'this controller lags behind the node: waiting');
-      book.failed(record, words);
+      return;
     }
+    if (found.source !== null) this.#context.lagging(found.source);
+    if (record.lastError === found.words) return;
+    logger.warn({ node: record.name, lag: found.words }, 'this controller lags behind the node: waiting');
+    book.failed(record, found.words);
   }
 
   #plan(hello: Hello): void {
@@ -318,7 +319,8 @@ export class Session {
     if (nack.reason === Nack_Reason.STALE_INPUT) {
       book.failed(record, words);
       const stale = history.inputs;
-      this.#state = { t: 'awaiting-inputs', hello: null, lag: () => (history.inputs === stale ? words : null) };
+      const lag = { source: null, words };
+      this.#state = { t: 'awaiting-inputs', hello: null, lag: () => (history.inputs === stale ? lag : null) };
       return;
     }
     this.#retryFrom(baseAfter(nack, this.#base), words);
@@ -392,8 +394,3 @@ const kindNames: Record<number, string> = Object.fromEntries(
 const reasonNames: Record<number, string> = Object.fromEntries(
   Object.entries(Nack_Reason).map(([name, reason]) => [reason, name]),
 );
-
-function lagInWords(ours: readonly InputRevision[], theirs: readonly InputRevision[]): string | null {
-  const lag = laggingInput(ours, theirs);
-  return lag && `this controller has read ${lag.source} up to ${lag.ours}, the node has programmed ${lag.theirs}`;
-}

@@ -55,6 +55,23 @@ describe('what is in etcd is told', () => {
   });
 });
 
+test('two replicas in one state vouch for different revisions of it, until the one that lags catches up', async () => {
+  await using first = new Watcher({ urls: server.url });
+  await first.until(({ synced }) => synced !== null);
+  const foreign = await writer.put('/not/ours', 'x');
+  await using second = new Watcher({ urls: server.url });
+  await second.until(({ synced }) => synced !== null);
+  expect(second.synced?.revision).toBeGreaterThanOrEqual(foreign);
+  expect(first.synced?.revision).toBeLessThan(foreign);
+  const told = first.events.length;
+  for (let i = 0; i < 100; i++) first.source.catchUp();
+  await first.until(({ synced }) => (synced?.revision ?? 0) >= foreign);
+  expect(first.changes(told)).toEqual([]);
+  // A hundred nodes that wait cost one write.
+  expect(first.synced?.revision).toBe(foreign + 1);
+  await writer.delete('/not/ours');
+});
+
 describe('what cannot be taken is rejected alone, with its key and the reason', () => {
   const root = '/octoplane/v1/';
   test.each([

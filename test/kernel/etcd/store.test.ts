@@ -25,7 +25,10 @@ const specs = async (store: EtcdStore) =>
 
 test('ten writers at once never get the same address or port, and what is deleted is free again', async () => {
   const writers = Array.from({ length: 10 }, () => new Writer(server.url));
-  const stores = writers.map(({ client }) => new EtcdStore(client, [...cidrs], () => Date.now()));
+  // No clock decides anything: theirs are hours apart.
+  const stores = writers.map(
+    ({ client }, i) => new EtcdStore(client, [...cidrs], () => Date.now() + (i - 5) * 3_600_000),
+  );
   const [first] = stores;
   if (!first) throw new Error('no store');
   const step = fc.record({ name: fc.integer({ min: 0, max: 11 }), remove: fc.boolean() });
@@ -67,7 +70,10 @@ test('a Service keeps what it was given; a named address of another is refused w
   expect(await store.apply(nodePortService('a'), signal)).toBe('unchanged');
   const other = service('b');
   const stolen = { ...other, spec: { ...other.spec, clusterIP: given?.clusterIP } };
-  await expect(store.apply(stolen, signal)).rejects.toThrow(
-    `cluster IP ${given?.clusterIP} belongs to Service default/a`,
-  );
+  // Nor does it help to claim an older creation, by a clock that was moved back.
+  const early = new EtcdStore(writer.client, [...cidrs], () => 0);
+  for (const thief of [store, early])
+    await expect(thief.apply(stolen, signal)).rejects.toThrow(
+      `cluster IP ${given?.clusterIP} belongs to Service default/a`,
+    );
 });

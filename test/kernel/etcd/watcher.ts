@@ -11,13 +11,14 @@ export class Watcher {
   readonly rejections = new Map<string, string>();
   stale: string | null = null;
   synced: { readonly incarnation: string; readonly revision: number } | null = null;
+  readonly source: EtcdSource;
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
   readonly #running: Promise<void>;
 
   constructor(options: Omit<EtcdSourceOptions, 'name' | 'logger'>) {
-    const source = new EtcdSource({ ...options, name: 'etcd', logger: pino({ level: 'silent' }) });
-    this.#running = source.run((events) => this.#take(events), this.#stop.signal);
+    this.source = new EtcdSource({ ...options, name: 'etcd', logger: pino({ level: 'silent' }) });
+    this.#running = this.source.run((events) => this.#take(events), this.#stop.signal);
     // A failure is the failure of whoever waits, too.
     this.#running.catch(() => this.#look());
   }

@@ -1,5 +1,5 @@
 import { parseEndpoints } from '@octoplane/controller/sources/etcd/endpoints.ts';
-import { EtcdClient } from '@octoplane/controller/sources/etcd/etcd-client.ts';
+import { EtcdClient, type EtcdTls } from '@octoplane/controller/sources/etcd/etcd-client.ts';
 import { allocationsRoot, keyOf, prefixEnd } from '@octoplane/controller/sources/etcd/layout.ts';
 import {
   CompactionRequest,
@@ -9,8 +9,9 @@ import {
   type KVClient,
   LeaseGrantRequest,
   type LeaseGrantResponse,
+  LeaseRevokeRequest,
+  type LeaseRevokeResponse,
   PutRequest,
-  type PutResponse,
   RangeRequest,
 } from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
 import type { Kind } from '@octoplane/model/project.ts';
@@ -22,10 +23,10 @@ export class Writer {
   readonly client: EtcdClient;
   readonly #kv: KVClient;
 
-  constructor(url: string) {
+  constructor(url: string, tls: EtcdTls | null = null) {
     const [endpoint] = parseEndpoints(url);
     if (!endpoint) throw new Error(`no endpoint in ${url}`);
-    this.client = new EtcdClient(endpoint);
+    this.client = new EtcdClient(endpoint, tls);
     this.#kv = this.client.kvClient;
   }
 
@@ -33,10 +34,7 @@ export class Writer {
   async put(key: string, value: string | object, lease = '0'): Promise<number> {
     const text = typeof value === 'string' ? value : JSON.stringify(value);
     const request = PutRequest.create({ key: Buffer.from(key), value: Buffer.from(text), lease });
-    return (
-      (await this.client.unary<PutRequest, PutResponse>((...call) => this.#kv.put(...call), request, signal)).header
-        ?.revision ?? 0
-    );
+    return (await this.client.put(request, signal)).header?.revision ?? 0;
   }
 
   async delete(key: string): Promise<number> {
@@ -71,6 +69,16 @@ export class Writer {
         signal,
       )
     ).ID;
+  }
+
+  async revoke(id: string): Promise<void> {
+    const request = LeaseRevokeRequest.create({ ID: id });
+    const { leaseClient } = this.client;
+    await this.client.unary<LeaseRevokeRequest, LeaseRevokeResponse>(
+      (...call) => leaseClient.leaseRevoke(...call),
+      request,
+      signal,
+    );
   }
 
   /** Keys that say who holds what. */

@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import {
   AdminServiceClient,
@@ -23,6 +24,10 @@ export interface ClusterOptions {
   readonly driver: string;
   /** Appended to every node daemon's command line. */
   readonly nodeFlags?: readonly string[];
+  /** In the place of the directory, as `--source` takes them. */
+  readonly sources?: readonly string[];
+  /** Appended to the controller's command line. */
+  readonly controllerFlags?: readonly string[];
   /** Port of this machine's loopback at which the controller can be asked. Default: any. */
   readonly adminPort?: number;
 }
@@ -60,19 +65,22 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Starts everything; the source has the Node objects and nothing else. Call `settled` to wait for it. */
-  static async start(lab: Lab, { driver, nodeFlags = [], adminPort = 0 }: ClusterOptions): Promise<Cluster> {
+  static async start(lab: Lab, options: ClusterOptions): Promise<Cluster> {
+    const { driver, nodeFlags = [], controllerFlags = [], adminPort = 0 } = options;
     const dir = join(lab.dir, driver);
     rmSync(dir, { recursive: true, force: true });
     mkdirSync(dir);
     const source = new SourceDir(join(dir, 'manifests'));
     for (const host of lab.nodes) source.put(nodeManifest(host));
     const brain = lab.place('brain').addresses.IPv4;
+    const { sources = [`${sourceName}=file:${source.path}`] } = options;
     const controller = new Daemon(lab, 'brain', `${driver}-controller`, [
       'controller',
-      ...['--source', `${sourceName}=file:${source.path}`],
+      ...sources.flatMap((each) => ['--source', each]),
       ...['--listen', `${brain}:${grpcPort}`, '--http', `${brain}:${controllerHttpPort}`],
       ...['--service-cidr', Object.values(serviceCidrs).join(',')],
       ...['--state-dir', join(dir, 'controller'), '--insecure', '--insecure-allow-remote'],
+      ...controllerFlags,
     ]);
     const nodes = new Map(
       lab.nodes.map(({ name }) => {
@@ -145,6 +153,27 @@ export class Cluster implements AsyncDisposable {
       (daemon) => `--- ${daemon.name}\n${daemon.log()}`,
     );
     return `not settled: ${JSON.stringify(last)}\n${logs.join('\n')}`;
+  }
+
+  /** `octoplane ...` as somebody on the controller's host types it. */
+  octoplane(
+    args: readonly string[],
+    input = '',
+  ): { readonly status: number | null; readonly stdout: string; readonly stderr: string } {
+    const env = {
+      ...process.env,
+      PATH: `${dirname(process.execPath)}:${process.env['PATH']}`,
+      OCTOPLANE_SERVER: this.address,
+    };
+    const { status, stdout, stderr } = this.lab.within('brain', () =>
+      spawnSync(this.lab.program, args, { input, encoding: 'utf8', env }),
+    );
+    return { status, stdout, stderr };
+  }
+
+  /** Of the controller, inside the lab. */
+  get address(): string {
+    return `${this.lab.place('brain').addresses.IPv4}:${grpcPort}`;
   }
 
   status(): Promise<GetStatusResponse> {

@@ -1,7 +1,9 @@
-import { type ClientUnaryCall, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { type ChannelCredentials, type ClientUnaryCall, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import {
   KVClient,
   LeaseClient,
+  type PutRequest,
+  type PutResponse,
   type RangeRequest,
   type RangeResponse,
   type ResponseHeader,
@@ -30,6 +32,13 @@ const channelOptions = {
   'grpc.enable_retries': 0,
 };
 
+/** In PEM; null: without. */
+export interface EtcdTls {
+  readonly ca: Buffer | null;
+  readonly cert: Buffer | null;
+  readonly key: Buffer | null;
+}
+
 type Unary<Request, Response> = (
   request: Request,
   metadata: Metadata,
@@ -47,9 +56,9 @@ export class EtcdClient {
   readonly leaseClient: LeaseClient;
   readonly kvClient: KVClient;
 
-  constructor(endpoint: Endpoint) {
+  constructor(endpoint: Endpoint, tls: EtcdTls | null = null) {
     this.endpoint = endpoint;
-    const channel = endpoint.tls ? credentials.createSsl() : credentials.createInsecure();
+    const channel = endpoint.tls ? secured(tls, endpoint) : credentials.createInsecure();
     this.kvClient = new KVClient(endpoint.address, channel, channelOptions);
     const shared = { ...channelOptions, channelOverride: this.kvClient.getChannel() };
     this.watchClient = new WatchClient(endpoint.address, channel, shared);
@@ -59,6 +68,11 @@ export class EtcdClient {
   /** @throws EtcdError */
   range(request: RangeRequest, signal: AbortSignal): Promise<RangeResponse> {
     return this.unary<RangeRequest, RangeResponse>((...call) => this.kvClient.range(...call), request, signal);
+  }
+
+  /** @throws EtcdError */
+  put(request: PutRequest, signal: AbortSignal): Promise<PutResponse> {
+    return this.unary<PutRequest, PutResponse>((...call) => this.kvClient.put(...call), request, signal);
   }
 
   /** @throws EtcdError */
@@ -88,6 +102,19 @@ export class EtcdClient {
 
   close(): void {
     this.kvClient.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function secured(tls: EtcdTls | null, { address }: Endpoint): ChannelCredentials {
+  try {
+    return credentials.createSsl(tls?.ca, tls?.key, tls?.cert);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new EtcdError('UNAVAILABLE', `the certificates for etcd at ${address} are of no use (${reason})`, { cause });
   }
 }
 

@@ -2,6 +2,7 @@ import {
   type Event,
   Event_EventType,
   type KeyValue,
+  PutRequest,
   RangeRequest,
 } from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
 import type { Logger } from 'pino';
@@ -11,11 +12,12 @@ import type { LossGuardOptions } from '../loss-guard.ts';
 import { LossHold } from '../loss-hold.ts';
 import { type Source, SourceError, type SourceEvent } from '../source.ts';
 import { type Endpoint, formatEndpoints, parseEndpoints } from './endpoints.ts';
-import { EtcdClient, headerOf } from './etcd-client.ts';
+import { type EtcdClient, headerOf } from './etcd-client.ts';
 import { EtcdError } from './etcd-error.ts';
 import { KeyTable } from './key-table.ts';
-import { allocationsRoot, prefixEnd, root } from './layout.ts';
+import { catchUpKey, isObjectKey, prefixEnd, root } from './layout.ts';
 import { type ListedAt, listRange } from './list-range.ts';
+import { EtcdMembers, type EtcdTlsFiles } from './members.ts';
 import { type ReadValue, readValue } from './read-value.ts';
 import { watchRange } from './watch-stream.ts';
 
@@ -24,6 +26,7 @@ export interface EtcdSourceOptions {
   readonly name: string;
   /** "http://HOST:2379", members with commas between them. */
   readonly urls: string;
+  readonly tls?: EtcdTlsFiles;
   readonly logger: Logger;
   readonly clock?: Clock;
   /** How often a member is asked whether it is still there. Default 5 s: a few bytes, and noticed before people notice. */
@@ -58,11 +61,13 @@ const range = { key: Buffer.from(root), rangeEnd: prefixEnd(Buffer.from(root)) }
  *      when it is most of what there was (loss-guard.ts).
  *   5. `revision` is etcd's; `incarnation` is the cluster's id. Where the revision went back (restored from a backup under the same id)
  *      the incarnation gets a suffix, and everything is listed again.
+ *   6. Two replicas in one state may vouch for different revisions of it: etcd counts the keys of others too, and a watch is told of them once
+ *      in ten minutes. `catchUp` writes a key of its own and waits for it on the watch: all that came before has come by then.
  */
 export class EtcdSource implements Source {
   readonly name: string;
   readonly location: string;
-  readonly #endpoints: readonly Endpoint[];
+  readonly #members: EtcdMembers;
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #progressMs: number;
@@ -75,12 +80,14 @@ export class EtcdSource implements Source {
   #mustList = false;
   #watching = false;
   #told: string | null = null;
+  #catchingUp: Promise<void> | null = null;
 
   /** @throws SourceError UNSUPPORTED */
   constructor(options: EtcdSourceOptions) {
     this.name = options.name;
-    this.#endpoints = endpointsOf(options.urls);
-    this.location = `etcd:${formatEndpoints(this.#endpoints)}`;
+    const endpoints = endpointsOf(options.urls);
+    this.#members = new EtcdMembers(endpoints, options.tls);
+    this.location = `etcd:${formatEndpoints(endpoints)}`;
     this.#logger = options.logger.child({ source: options.name });
     this.#clock = options.clock ?? systemClock;
     this.#progressMs = options.progressMs ?? 5_000;
@@ -95,10 +102,8 @@ export class EtcdSource implements Source {
     const backoff = new Backoff(this.#clock);
     try {
       for (let turn = 0; !signal.aborted; turn++) {
-        const endpoint = this.#endpoints[turn % this.#endpoints.length];
-        if (!endpoint) return;
-        const client = new EtcdClient(endpoint);
         try {
+          using client = this.#members.connect(turn);
           await this.#follow(client, hold, emit, () => backoff.reset(), signal);
         } catch (error) {
           if (!(error instanceof EtcdError)) throw error;
@@ -110,12 +115,34 @@ export class EtcdSource implements Source {
           } else this.#stale(error.message, emit);
         } finally {
           this.#watching = false;
-          client.close();
         }
         await backoff.wait(signal);
       }
     } finally {
       hold.close();
+    }
+  }
+
+  /** At most one write a second, however many nodes wait. */
+  catchUp(): void {
+    if (!this.#watching) return;
+    this.#catchingUp ??= this.#writeMark().then(() => {
+      this.#clock.after(1_000, () => {
+        this.#catchingUp = null;
+      });
+    });
+  }
+
+  async #writeMark(): Promise<void> {
+    const put = {
+      key: Buffer.from(catchUpKey),
+      value: Buffer.from(new Date(this.#clock.nowUs() / 1000).toISOString()),
+    };
+    try {
+      await this.#members.use((client) => client.put(PutRequest.create(put), new AbortController().signal));
+    } catch (error) {
+      if (!(error instanceof EtcdError)) throw error;
+      this.#logger.warn({ reason: error.message }, `${catchUpKey} cannot be written: nodes wait for the next change`);
     }
   }
 
@@ -180,7 +207,7 @@ export class EtcdSource implements Source {
       range,
       (kv, listedAt) => {
         const key = kv.key.toString('utf8');
-        if (key.startsWith(allocationsRoot)) return;
+        if (!isObjectKey(key)) return;
         present.add(key);
         const unchanged = this.#table.revisionOf(key) === kv.modRevision && continues(before, listedAt);
         if (!unchanged) changed.push(readingOf(key, kv));
@@ -211,7 +238,7 @@ export class EtcdSource implements Source {
       if (!kv) continue;
       this.#advance(kv.modRevision);
       const key = kv.key.toString('utf8');
-      if (key.startsWith(allocationsRoot)) continue;
+      if (!isObjectKey(key)) continue;
       this.#missing.delete(key);
       if (type === Event_EventType.DELETE) removed.push(...this.#table.remove(key, kv.modRevision, observedAtUs));
       else readings.push(readingOf(key, kv));

@@ -24,6 +24,8 @@ export type Applied = 'created' | 'configured' | 'unchanged';
 /** Others may take what was about to be taken; whoever loses reads again. So many losses in a row are no accident. */
 const maxAttempts = 100;
 
+const noLease = '0';
+
 /** An object as it is in etcd. */
 export interface Stored {
   readonly key: string;
@@ -43,12 +45,12 @@ export class EtcdStore {
   }
 
   /**
-   * Writes an object; a Service with the cluster IP and node ports that it does not name.
+   * Writes an object; a Service with the cluster IP and node ports that it does not name. `lease`: it goes when the lease does.
    * @throws EtcdError REFUSED when it asks for what another Service holds, or for what there is none left of.
    */
-  async apply(manifest: Fields, signal: AbortSignal): Promise<Applied> {
+  async apply(manifest: Fields, signal: AbortSignal, lease = noLease): Promise<Applied> {
     for (let attempt = 0; attempt < maxAttempts; attempt++) {
-      const applied = await this.#tryApply(manifest, signal);
+      const applied = await this.#tryApply(manifest, signal, lease);
       if (applied !== null) return applied;
     }
     throw new EtcdError('UNAVAILABLE', `others changed the same things ${maxAttempts} times meanwhile; try again`);
@@ -81,7 +83,7 @@ export class EtcdStore {
   }
 
   /** Null: somebody was faster. */
-  async #tryApply(manifest: Fields, signal: AbortSignal): Promise<Applied | null> {
+  async #tryApply(manifest: Fields, signal: AbortSignal, lease: string): Promise<Applied | null> {
     const projection = project(manifest, { revision: '', changedAtUs: null });
     if (projection.t !== 'object') throw new EtcdError('REFUSED', 'the object is not valid');
     const id = idOf(projection.object);
@@ -109,8 +111,9 @@ export class EtcdStore {
     const value = JSON.stringify(complete);
     if (Buffer.byteLength(value) >= maxValueBytes)
       throw new EtcdError('REFUSED', `${formatId(id)} has ${value.length} bytes; write it as several objects`);
-    if (operations.length === 0 && before?.value.toString('utf8') === value) return 'unchanged';
-    operations.push(put(key, value));
+    if (operations.length === 0 && before?.value.toString('utf8') === value && before.lease === lease)
+      return 'unchanged';
+    operations.push(put(key, value, lease));
     if (!(await this.#commit(compare, operations, signal))) return null;
     return before === null ? 'created' : 'configured';
   }
@@ -153,8 +156,8 @@ const unchanged = (key: string, before: KeyValue | null): TxnRequest['compare'][
     : { target: The.MOD, targetUnion: { $case: 'modRevision', value: before.modRevision } }),
 });
 
-const put = (key: string, value: string): RequestOp => ({
-  request: { $case: 'requestPut', value: { key: Buffer.from(key), value: Buffer.from(value), lease: '0' } },
+const put = (key: string, value: string, lease = noLease): RequestOp => ({
+  request: { $case: 'requestPut', value: { key: Buffer.from(key), value: Buffer.from(value), lease } },
 });
 
 const remove = (key: string): RequestOp => ({

@@ -6,12 +6,17 @@ import { formatId, type Kind, type ObjectId } from '@octoplane/model/project.ts'
  *   /octoplane/v1/services/NAMESPACE/NAME         v1 Service
  *   /octoplane/v1/endpointslices/NAMESPACE/NAME   discovery.k8s.io/v1 EndpointSlice
  *   /octoplane/v1/nodes/NAME                      v1 Node
- *   /octoplane/v1/allocations/...                 who holds which address or port (allocations.ts); not objects
  *
- * Values are the objects as JSON.
+ * Values are the objects as JSON. Beside them, and no objects:
+ *
+ *   /octoplane/v1/allocations/...                 who holds which address or port (allocations.ts)
+ *   /octoplane/v1/catch-up                        written by a controller that wants to know how far it has read (etcd-source.ts)
  */
 export const root = '/octoplane/v1/';
 export const allocationsRoot = `${root}allocations/`;
+export const catchUpKey = `${root}catch-up`;
+
+export const isObjectKey = (key: string): boolean => !key.startsWith(allocationsRoot) && key !== catchUpKey;
 
 /** Of the API, as in the URLs of an API server. */
 export const collections: Readonly<Record<Kind, string>> = {
