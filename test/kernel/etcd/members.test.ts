@@ -18,10 +18,10 @@ describe('three members', () => {
   const urls = () => members.map(({ url }) => url).join(',');
   const member = (i: number) => members[i] ?? expect.fail('no such member');
 
-  test('one is killed, whichever it is: the watch goes on at another, nothing is lost and nothing told twice', async () => {
+  test('one is killed, then another: the watch goes on at another, nothing is lost and nothing told twice', async () => {
     await using watcher = new Watcher({ urls: urls() });
     await watcher.until(({ synced }) => synced !== null);
-    for (let gone = 0; gone < 3; gone++) {
+    for (let gone = 0; gone < 2; gone++) {
       await member(gone).kill();
       using writer = new Writer(member((gone + 1) % 3).url);
       const before = watcher.events.length;
@@ -63,9 +63,13 @@ describe('three members', () => {
 
 test('https with a client certificate; without one, stale with a reason', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'octoplane-etcd-tls-'));
-  const authority = new TestAuthority();
-  const tls = writeTlsFiles(join(directory, 'server'), authority.server(), authority.cert);
-  const client = writeTlsFiles(join(directory, 'client'), authority.issue({ commonName: 'brain' }), authority.cert);
+  const authority = await TestAuthority.create();
+  const tls = writeTlsFiles(join(directory, 'server'), await authority.server(), authority.cert);
+  const client = writeTlsFiles(
+    join(directory, 'client'),
+    await authority.issue({ commonName: 'brain' }),
+    authority.cert,
+  );
   try {
     await using server = await EtcdServer.start({ tls });
     using writer = new Writer(server.url, {
