@@ -2,7 +2,7 @@ import { familyOf, type Ip } from '@octoplane/model/address.ts';
 import type { Fields } from '@octoplane/model/findings.ts';
 import type { Protocol, ServiceName } from '@octoplane/model/keys.ts';
 import type { Clock } from '../../clock.ts';
-import { Backoff } from './backoff.ts';
+import { Backoff } from '../backoff.ts';
 import { EtcdError } from './etcd-error.ts';
 import { EtcdStore } from './etcd-store.ts';
 import { underLease } from './lease.ts';
