@@ -3,6 +3,7 @@ import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
 import type { Logger } from 'pino';
+import type { Capability } from './capabilities.ts';
 
 /**
  * A driver turns rule sets and deltas into kernel state. The seam is the rule set, not the rule: no driver is bent into
@@ -102,6 +103,8 @@ export interface DriverModule {
    * conntrack, and the daemon deletes stale flows there after every change. `own`: the driver sees to its flows itself.
    */
   readonly flows: 'netfilter' | 'own';
+  /** What it takes from the kernel's list of privileges, and manifests grant; `probe` says so when one is missing. */
+  readonly capabilities: readonly Capability[];
   /** Can this machine run it? Leaves no trace. */
   probe(options: DriverOptions): Promise<Probe>;
   /** Takes over what an earlier instance left in the kernel; programs nothing before `apply` or `prune`. */

@@ -166,6 +166,7 @@ export class FakeDriver implements Driver {
 export const fakeModule = (kernel: FakeKernel): DriverModule => ({
   name: 'fake',
   flows: 'own',
+  capabilities: [],
   probe: async () => ({ t: 'able', details: ['keeps its rules in memory and forwards nothing'] }),
   open: async () => new FakeDriver(kernel),
 });

@@ -35,8 +35,6 @@ function* kernelLacks(): Generator<string> {
     yield 'libbpf.so.1 is missing: install the package libbpf1 (1.0 or later).';
     return;
   }
-  if (process.getuid?.() !== 0)
-    yield 'BPF programs need CAP_BPF and CAP_NET_ADMIN: run as root or with these capabilities.';
   if (!existsSync('/sys/kernel/btf/vmlinux'))
     yield `This kernel (${release()}) does not describe its types (BTF): it must be built with CONFIG_DEBUG_INFO_BTF.`;
   if (olderThan(6, 6)) yield `This kernel (${release()}) lacks tcx, where packets are translated: Linux 6.6 has it.`;

@@ -1,4 +1,5 @@
 import type { Family } from '@octoplane/model/keys.ts';
+import { type Capability, needing } from '../capabilities.ts';
 import { type Driver, DriverError, type DriverModule, type DriverOptions, type Probe } from '../driver.ts';
 import { readNodeAddresses } from './addresses.ts';
 import { IptablesDriver } from './driver.ts';
@@ -8,10 +9,14 @@ import { KernelEvents } from './kernel-events.ts';
 import { settingsOf } from './settings.ts';
 import { type Flavour, type Programs, processRunner, type Runner } from './tools.ts';
 
+/** And NET_RAW where rules are kept by the legacy flavour, whose programs open a raw socket. */
+const capabilities: readonly Capability[] = ['NET_ADMIN'];
+
 export const iptables: DriverModule = {
   name: 'iptables',
   flows: 'netfilter',
-  probe: (options) => probe(options, processRunner()),
+  capabilities,
+  probe: needing(capabilities, (options) => probe(options, processRunner())),
   open: (options) => openHere(options),
 };
 
@@ -32,7 +37,10 @@ export async function probe(_options: DriverOptions, runner: Runner): Promise<Pr
   const programs = chooseFlavour(found);
   if (programs) return { t: 'able', details: details(found, programs) };
   if (problems.some((problem) => /permission denied/i.test(problem)))
-    return { t: 'unable', lacks: ['iptables cannot be used without CAP_NET_ADMIN: run as root, or grant it'] };
+    return {
+      t: 'unable',
+      lacks: ['iptables is refused by the kernel: grant CAP_NET_ADMIN, and CAP_NET_RAW for the legacy flavour'],
+    };
   if (problems.length > 0)
     return { t: 'unable', lacks: problems.map((problem) => `iptables does not work: ${problem}`) };
   return { t: 'unable', lacks: ['there is no iptables: install the package iptables'] };

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { release } from 'node:os';
 import type { Family } from '@octoplane/model/keys.ts';
 import { NetlinkError } from '../../netlink/errors.ts';
+import { type Capability, needing } from '../capabilities.ts';
 import type { Driver, DriverModule, DriverOptions, IpvsOptions, Probe } from '../driver.ts';
 import { ServiceDevice } from './device.ts';
 import { IpvsDriver } from './driver.ts';
@@ -25,11 +26,14 @@ const defaults: IpvsOptions = {
   udpTimeoutSeconds: 0,
 };
 
+const capabilities: readonly Capability[] = ['NET_ADMIN'];
+
 export const ipvs: DriverModule = {
   name: 'ipvs',
   // IPVS gives the connections that conntrack follows their translation, so stale flows are found there as with the others.
   flows: 'netfilter',
-  probe,
+  capabilities,
+  probe: needing(capabilities, probe),
   open,
 };
 

@@ -1,5 +1,6 @@
 import { release } from 'node:os';
 import { NetlinkError } from '../../netlink/errors.ts';
+import { type Capability, needing } from '../capabilities.ts';
 import type { DriverModule, DriverOptions, Probe } from '../driver.ts';
 import { NftablesDriver } from './driver.ts';
 import { KernelTable } from './kernel.ts';
@@ -8,20 +9,24 @@ import { load, runNft } from './libnftables.ts';
 /** Rejecting before routing (5.9), chain comments (5.10), and what KEP-3866 asks for. Tested on 6.18 only. */
 const leastKernel = [5, 13] as const;
 
+const capabilities: readonly Capability[] = ['NET_ADMIN'];
+
 export const nftables: DriverModule = {
   name: 'nftables',
   flows: 'netfilter',
-
-  async probe(_options: DriverOptions): Promise<Probe> {
-    const lacks = [kernelVersionLack(release()), libraryLack(), kernelLack()].filter((lack) => lack !== null);
-    if (lacks.length > 0) return { t: 'unable', lacks };
-    return { t: 'able', details: [`kernel ${release()}`, 'nf_tables answers', 'libnftables is there'] };
-  },
+  capabilities,
+  probe: needing(capabilities, probe),
 
   async open(options: DriverOptions) {
     return new NftablesDriver(options);
   },
 };
+
+async function probe(): Promise<Probe> {
+  const lacks = [kernelVersionLack(release()), libraryLack(), kernelLack()].filter((lack) => lack !== null);
+  if (lacks.length > 0) return { t: 'unable', lacks };
+  return { t: 'able', details: [`kernel ${release()}`, 'nf_tables answers', 'libnftables is there'] };
+}
 
 export function kernelVersionLack(version: string): string | null {
   const [major = 0, minor = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
