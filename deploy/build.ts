@@ -1,11 +1,13 @@
 /**
  * `npm run build`: what ships. One bundle of the command line, beside the dependencies that bring files of their own, the BPF
- * programs and the protocol (for gRPC reflection), as an npm package in dist/.
+ * programs and the protocol (for gRPC reflection), as an npm package in dist/. With --without-programs it takes no clang, and makes
+ * all that a controller needs.
  */
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildPrograms, objectDir } from '@octoplane/node/bpf/build.ts';
 import { build } from 'esbuild';
+import { type ShippedManifest, shrinkwrap } from './shrinkwrap.ts';
 
 const root = join(import.meta.dirname, '..');
 const out = join(root, 'dist');
@@ -30,24 +32,33 @@ const { metafile } = await build({
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
 });
 await chmod(join(out, 'main.js'), 0o755);
-buildPrograms();
-await mkdir(join(out, 'bpf'));
-for (const name of (await readdir(objectDir)).filter((file) => file.endsWith('.bpf.o')))
-  await copyFile(join(objectDir, name), join(out, 'bpf', name));
+if (!process.argv.includes('--without-programs')) await addPrograms();
 await cp(join(root, 'proto/octoplane'), join(out, 'proto/octoplane'), { recursive: true });
 await copyFile(join(root, 'LICENSE'), join(out, 'LICENSE'));
-await writeFile(join(out, 'package.json'), `${JSON.stringify(await shippedManifest(), null, 2)}\n`);
+const manifest = await shippedManifest();
+await writeJson('package.json', manifest);
+await writeJson('npm-shrinkwrap.json', shrinkwrap(manifest, await readJson('package-lock.json')));
 
 const bytes = Object.entries(metafile.outputs)
   .filter(([file]) => file.endsWith('.js'))
   .reduce((sum, [, output]) => sum + output.bytes, 0);
 console.log(`dist/: ${Math.round(bytes / 1024)} KB of JavaScript, ${Object.keys(beside).join(', ')} beside it`);
 
-async function shippedManifest(): Promise<object> {
+async function addPrograms(): Promise<void> {
+  buildPrograms();
+  await mkdir(join(out, 'bpf'));
+  for (const name of (await readdir(objectDir)).filter((file) => file.endsWith('.bpf.o')))
+    await copyFile(join(objectDir, name), join(out, 'bpf', name));
+}
+
+async function shippedManifest(): Promise<ShippedManifest & Record<string, unknown>> {
   const cli = await manifestOf('cli');
-  const dependencies: Record<string, unknown> = {};
-  for (const [name, service] of Object.entries(beside))
-    dependencies[name] = (await manifestOf(service)).dependencies[name];
+  const dependencies: Record<string, string> = {};
+  for (const [name, service] of Object.entries(beside)) {
+    const range = (await manifestOf(service)).dependencies[name];
+    if (range === undefined) throw new Error(`services/${service} does not depend on ${name} any more`);
+    dependencies[name] = range;
+  }
   return {
     name: 'octoplane',
     version: cli.version,
@@ -61,8 +72,16 @@ async function shippedManifest(): Promise<object> {
   };
 }
 
-async function manifestOf(service: string): Promise<Manifest> {
-  return JSON.parse(await readFile(join(root, 'services', service, 'package.json'), 'utf8'));
+function manifestOf(service: string): Promise<Manifest> {
+  return readJson(`services/${service}/package.json`);
+}
+
+async function readJson<T>(path: string): Promise<T> {
+  return JSON.parse(await readFile(join(root, path), 'utf8'));
+}
+
+async function writeJson(name: string, content: object): Promise<void> {
+  await writeFile(join(out, name), `${JSON.stringify(content, null, 2)}\n`);
 }
 
 interface Manifest {

@@ -42,12 +42,13 @@ const controllerCommand = (): Command =>
   withIssueFlags(new Command('controller'))
     .description('a controller, under every name and address that nodes reach it by')
     .addOption(
-      flag('--host <host>', 'DNS name or IP address; repeatable; localhost and this host are always among them')
+      flag('--host <host>', 'DNS name or IP address; repeatable; localhost is always among them')
         .argParser(list)
-        .default([], 'localhost, 127.0.0.1, ::1 and the host name'),
+        .default([], 'the host name'),
     )
     .action((flags: CertsFlags) => {
-      const hosts = [...new Set([hostname().toLowerCase(), 'localhost', '127.0.0.1', '::1', ...flags.host])];
+      const named = flags.host.length > 0 ? flags.host : [hostname().toLowerCase()];
+      const hosts = [...new Set([...named, 'localhost', '127.0.0.1', '::1'])];
       return issue(flags, 'controller', { commonName: 'octoplane controller', hosts, use: 'server' });
     });
 
