@@ -26,6 +26,8 @@ import { Fleet } from './stream/fleet.ts';
 import { rulesService, rulesServiceDefinition } from './stream/rules-service.ts';
 import { authorization } from './tls/authorization.ts';
 import { CertificateFiles } from './tls/certificate-files.ts';
+import type { Tracing, TracingContext } from './tracing/open.ts';
+import { tracingSettings } from './tracing/settings.ts';
 
 export interface ControllerContext {
   readonly logger: Logger;
@@ -81,12 +83,21 @@ export async function runController(options: ControllerOptions, context: Control
   const startedAtMs = Math.floor(clock.nowUs() / 1000);
   const history = new History({ epoch: startedAtMs });
   const metrics = new Metrics();
+  const tracing = await tracingFrom(process.env, {
+    history,
+    missing: (sequence) => book.missing(sequence),
+    clock,
+    logger,
+    release: options.release,
+    onCounted: (fate, spans) => metrics.countSpans(fate, spans),
+  });
+  cleanUp.defer(() => tracing?.close());
   const arrivals = new ArrivalMetrics({
     registry: metrics.registry,
     sinceUs: startedAtMs * 1000,
-    traceOf: () => null,
+    traceOf: (commit) => tracing?.tracer.traceOf(commit) ?? null,
   });
-  const book = new NodeBook(history, compute, arrivals);
+  const book: NodeBook = new NodeBook(history, compute, tracing ? [tracing.tracer, arrivals] : [arrivals]);
   const cluster = clusterOf(compute, state);
   const fleet = new Fleet({
     cluster,
@@ -97,6 +108,7 @@ export async function runController(options: ControllerOptions, context: Control
     release: options.release,
     observer: metrics,
     onLag: (name) => sources.find((source) => source.name === name)?.catchUp?.(),
+    ...(tracing && { frames: tracing.tracer }),
   });
   const rostered = roster?.entries ?? [];
   fleet.restore(rostered);
@@ -163,6 +175,7 @@ export async function runController(options: ControllerOptions, context: Control
     reports: () => state.reports(),
     rejected: () => state.rejected(),
     services: () => state.services.size,
+    waitingSpans: () => tracing?.waitingSpans() ?? 0,
   });
   const http = httpServer({ whyNotReady: () => whyNotReady(compute.inSync, state) }, metrics.registry);
   cleanUp.defer(async () => {
@@ -186,6 +199,14 @@ export async function runController(options: ControllerOptions, context: Control
   for (const source of sources) runSource(source, committer, stop.signal).catch(failed.reject);
   await Promise.race([whenStopped, failed.promise]);
   logger.info('stopping');
+}
+
+/** The OTEL_... variables switch traces on; without them nothing of OpenTelemetry is loaded. */
+async function tracingFrom(env: NodeJS.ProcessEnv, context: TracingContext): Promise<Tracing | null> {
+  const settings = tracingSettings(env, (message) => context.logger.warn(message));
+  if (settings === null) return null;
+  const { openTracing } = await import('./tracing/open.ts');
+  return openTracing(settings, context);
 }
 
 async function openState(directory: string, clock: Clock, logger: Logger) {

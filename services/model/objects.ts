@@ -100,4 +100,6 @@ export interface ObjectMeta {
   readonly changedAtUs: number | null;
   /** Annotation tracing.k8s.io/traceparent, if it is one. */
   readonly traceparent: string | null;
+  /** There is one, and it is not of the W3C form. */
+  readonly hasBadTraceparent?: true;
 }

@@ -55,7 +55,7 @@ export function readMetadata(
       revision: origin.revision,
       createdAtMs: createdAtMs(metadata, findings),
       changedAtUs: changedAtUs(annotations, findings) ?? origin.changedAtUs,
-      traceparent: traceparent(annotations, findings),
+      ...traceparent(annotations, findings),
     },
   };
 }
@@ -86,12 +86,12 @@ const traceparentName = 'tracing.k8s.io/traceparent';
 const traceparentForm = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** KEP-5915. */
-function traceparent(annotations: Fields, findings: Findings): string | null {
+function traceparent(annotations: Fields, findings: Findings): Pick<ObjectMeta, 'traceparent' | 'hasBadTraceparent'> {
   const text = annotations[traceparentName];
-  if (typeof text !== 'string') return null;
-  if (traceparentForm.test(text)) return text;
+  if (typeof text !== 'string') return { traceparent: null };
+  if (traceparentForm.test(text)) return { traceparent: text };
   findings.warn([...at, 'annotations', traceparentName], 'the trace context is not of the W3C form', 'it is left out');
-  return null;
+  return { traceparent: null, hasBadTraceparent: true };
 }
 
 const rfc3339 = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/i;

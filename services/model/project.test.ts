@@ -412,7 +412,7 @@ describe('EndpointSlices', () => {
       traceparent,
     });
     const bad = slice({}, { annotations: { 'tracing.k8s.io/traceparent': traceparent.replaceAll(/[1-9a-f]/g, '0') } });
-    expect(projectedSlice(bad).meta.traceparent).toBeNull();
+    expect(projectedSlice(bad).meta).toMatchObject({ traceparent: null, hasBadTraceparent: true });
     expect(messages(bad)).toHaveLength(1);
   });
 });

@@ -2,6 +2,8 @@ import type { NodeName } from '@octoplane/model/keys.ts';
 
 export type Percentile = 50 | 99 | 100;
 
+type OnReached = (percentile: Percentile, latencyUs: number) => void;
+
 /**
  * How far one version has come, exactly: of the nodes whose rule set it changes, how many have it in their kernel, and when the
  * 50th, 99th and 100th percentile had it. Counting a node costs a few additions.
@@ -15,11 +17,11 @@ export class Convergence {
   p100Us: number | null = null;
   /** Last to acknowledge, once all have. */
   slowest: NodeName | null = null;
-  readonly #onReached: ((percentile: Percentile, latencyUs: number) => void) | null;
+  readonly #onReached: OnReached;
   #latest: NodeName | null = null;
   #latestUs = 0;
 
-  constructor(nodes: number, onReached: ((percentile: Percentile, latencyUs: number) => void) | null = null) {
+  constructor(nodes: number, onReached: OnReached) {
     this.nodes = nodes;
     this.#onReached = onReached;
     this.#settle();
@@ -52,7 +54,7 @@ export class Convergence {
   }
 
   #reached(percentile: Percentile): number {
-    this.#onReached?.(percentile, this.#latestUs);
+    this.#onReached(percentile, this.#latestUs);
     return this.#latestUs;
   }
 }

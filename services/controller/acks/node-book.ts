@@ -22,6 +22,15 @@ export interface ProgrammedAck {
   readonly durations: Durations | undefined;
   /** Entries that this version still leaves out. */
   readonly heldBack: ReadonlyMap<ServicePortKey, unknown>;
+  /** What it answers; null: the node had this without being sent anything. */
+  readonly frame: SentFrame | null;
+}
+
+/** A frame on its way: everything in (from, to], or a repair, from 0. */
+export interface SentFrame {
+  readonly from: number;
+  readonly to: number;
+  readonly sentAtUs: number;
 }
 
 /** Is told how versions arrive, for metrics and traces. */
@@ -51,12 +60,12 @@ export class NodeBook {
   readonly #members = new Map<ClassId, Set<NodeRecord>>();
   readonly #convergence = new Map<number, Convergence>();
   readonly #watchers = new Set<(record: NodeRecord) => void>();
-  readonly #observer: ArrivalObserver | null;
+  readonly #observers: readonly ArrivalObserver[];
 
-  constructor(history: History, views: Pick<Views, 'classOf'>, observer: ArrivalObserver | null = null) {
+  constructor(history: History, views: Pick<Views, 'classOf'>, observers: readonly ArrivalObserver[] = []) {
     this.#history = history;
     this.#views = views;
-    this.#observer = observer;
+    this.#observers = observers;
   }
 
   get size(): number {
@@ -124,6 +133,15 @@ export class NodeBook {
     this.#notify(record);
   }
 
+  /** Nodes that a version concerns and that have not got it, or not all of it. Looks at every node. */
+  missing(sequence: number): NodeRecord[] {
+    const owes = (record: NodeRecord) =>
+      record.owes !== null && record.owes <= sequence && this.#concerns(record, sequence);
+    const lacks = ({ refused }: NodeRecord) =>
+      refused !== null && [...refused.values()].some(({ withheld }) => withheld.includes(sequence));
+    return [...this.#records.values()].filter((record) => owes(record) || lacks(record));
+  }
+
   /** Counts whom a commit concerns, and returns them. */
   committed(commit: Commit): NodeRecord[] {
     const concerned = new Set<NodeRecord>();
@@ -139,7 +157,7 @@ export class NodeBook {
     for (const id of commit.batch.classes.keys()) for (const record of this.#members.get(id) ?? []) add(record);
     for (const name of commit.batch.overlays.keys()) add(this.#records.get(name));
     for (const record of concerned) record.owes ??= commit.sequence;
-    this.#observer?.concerned(commit, concerned);
+    for (const observer of this.#observers) observer.concerned(commit, concerned);
     this.#convergence.set(commit.sequence, this.#newConvergence(commit, concerned.size));
     for (const sequence of this.#convergence.keys()) {
       if (sequence > this.#history.oldestBase) break;
@@ -234,8 +252,10 @@ export class NodeBook {
   }
 
   #newConvergence(commit: Commit, nodes: number): Convergence {
-    const observer = this.#observer;
-    return new Convergence(nodes, observer && ((...reached) => observer.reached(commit, ...reached)));
+    const observers = this.#observers;
+    return new Convergence(nodes, (...reached) => {
+      for (const observer of observers) observer.reached(commit, ...reached);
+    });
   }
 
   #countOrWithhold(record: NodeRecord, sequence: number, ack: ProgrammedAck, nowUs: number): void {
@@ -255,7 +275,7 @@ export class NodeBook {
 
   #count(record: NodeRecord, commit: Commit, ack: ProgrammedAck, nowUs: number): void {
     // Before it is counted: with the last node, the change has arrived.
-    this.#observer?.arrived(commit, record, ack, nowUs);
+    for (const observer of this.#observers) observer.arrived(commit, record, ack, nowUs);
     this.#convergence.get(commit.sequence)?.count(record.name, latencyOf(commit, nowUs));
   }
 

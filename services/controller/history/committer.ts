@@ -62,8 +62,9 @@ export class Committer {
     const commits: Commit[] = [];
     // Without a pause: what compute shows must always be the newest version.
     for (const [source, events] of pending) {
+      const fromUs = this.#clock.nowUs();
       const batch = this.#computing.apply(source, events);
-      if (batch) commits.push(this.#history.commit(batch, this.#clock.nowUs()));
+      if (batch) commits.push(this.#history.commit(batch, this.#clock.nowUs(), fromUs));
     }
     if (!this.#computing.inSync) return;
     if (commits.length === 0) this.#history.advanceInputs(this.#computing.inputs());

@@ -12,6 +12,8 @@ export interface Version {
 export interface Commit {
   readonly sequence: number;
   readonly committedAtUs: number;
+  /** When its computation began. */
+  readonly computedFromUs: number;
   readonly batch: Batch;
   /** Services whose entries it touched. */
   readonly services: ReadonlySet<ServiceName>;
@@ -70,10 +72,10 @@ export class History {
     return this.#inputs;
   }
 
-  commit(batch: Batch, nowUs: number): Commit {
+  commit(batch: Batch, nowUs: number, computedFromUs = nowUs): Commit {
     const sequence = this.head + 1;
     const services = servicesOf(batch);
-    const commit: Commit = { sequence, committedAtUs: nowUs, batch, services };
+    const commit: Commit = { sequence, committedAtUs: nowUs, computedFromUs, batch, services };
     this.#commits.push(commit);
     this.#changes += changeCount(batch);
     this.#inputs = batch.inputs;

@@ -22,7 +22,7 @@ function setUp() {
     sinceUs,
     traceOf: ({ sequence }) => (sequence === 2 ? 'ab12' : null),
   });
-  const book = new NodeBook(history, cluster, arrivals);
+  const book = new NodeBook(history, cluster, [arrivals]);
   const introduction = { zone: '-', driver: 'stub', release: '1', peer: 'memory', held: null, digest: null };
   book.committed(history.commit(cluster.edit([]), sinceUs));
   const records = nodes.map((name) => book.connected(name, introduction, sinceUs));
@@ -30,7 +30,11 @@ function setUp() {
     const record = records[i];
     if (!record) throw new RangeError(`${i}`);
     const { head } = history;
-    book.programmed(record, { sequence: head, digest: 0n, durations: undefined, heldBack: new Map() }, atUs);
+    book.programmed(
+      record,
+      { sequence: head, digest: 0n, durations: undefined, heldBack: new Map(), frame: null },
+      atUs,
+    );
   };
   records.forEach((_, i) => {
     ack(i, sinceUs);

@@ -4,6 +4,7 @@ import { type NodeState, stateOf } from '../acks/node-record.ts';
 import type { History } from '../history/history.ts';
 import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import type { StreamObserver } from '../stream/session-context.ts';
+import type { SpanFate } from '../tracing/outbox.ts';
 import { newMetricsRegistry } from './metrics-text.ts';
 
 export interface Measured {
@@ -13,7 +14,12 @@ export interface Measured {
   readonly reports: () => readonly SourceReport[];
   readonly rejected: () => readonly RejectedObject[];
   readonly services: () => number;
+  /** Of traces, on their way to the collector. */
+  readonly waitingSpans: () => number;
 }
+
+/** By the value of a label. */
+type Reading = () => readonly (readonly [string, number])[];
 
 /** Metrics of the controller. Gauges are read when they are asked for; counters are told by the streams. */
 export class Metrics implements StreamObserver {
@@ -25,6 +31,11 @@ export class Metrics implements StreamObserver {
   readonly #ended = this.#counter('octoplane_streams_ended_total', 'Streams that the controller ended, by code.', [
     'code',
   ]);
+  readonly #spans = this.#counter(
+    'octoplane_trace_spans_total',
+    'Spans of kept traces by fate: exported, overflow (no room while the collector was away), failed (it did not take them).',
+    ['fate'],
+  );
   readonly #latency: Histogram;
 
   constructor() {
@@ -37,10 +48,11 @@ export class Metrics implements StreamObserver {
   }
 
   /** Before the first scrape. */
-  measure({ history, book, streams, reports, rejected, services }: Measured): void {
+  measure({ history, book, streams, reports, rejected, services, waitingSpans }: Measured): void {
     collectDefaultMetrics({ register: this.registry });
     this.#gauge('octoplane_version_sequence', 'Sequence of the newest version.', () => history.head);
     this.#gauge('octoplane_streams', 'Open streams.', streams);
+    this.#gauge('octoplane_trace_spans_waiting', 'Spans of kept traces that wait for the collector.', waitingSpans);
     this.#gauge('octoplane_services', 'Services that are served.', services);
     this.#gauge('octoplane_rejected_objects', 'Objects that were refused.', () => rejected().length);
     this.#gaugeBy('octoplane_nodes', 'Known nodes, by state.', 'state', () => {
@@ -53,6 +65,12 @@ export class Metrics implements StreamObserver {
       '1 while a source is in sync, 0 before that and while it is stale.',
       'source',
       () => reports().map(({ name, condition }) => [name, condition.t === 'synced' ? 1 : 0]),
+    );
+    this.#counterBy(
+      'octoplane_bad_traceparents_total',
+      'Objects that came with a trace context that is not of the W3C form; it is left out.',
+      'source',
+      () => reports().map(({ name, badTraceparents }) => [name, badTraceparents]),
     );
     this.#gaugeBy('octoplane_source_objects', 'Objects that a source holds.', 'source', () =>
       reports().map(({ name, objects }) => [name, objects]),
@@ -76,6 +94,10 @@ export class Metrics implements StreamObserver {
     this.#refusals.inc({ reason });
   }
 
+  countSpans(fate: SpanFate, spans: number): void {
+    this.#spans.inc({ fate }, spans);
+  }
+
   ended(code: string): void {
     this.#ended.inc({ code });
   }
@@ -95,7 +117,7 @@ export class Metrics implements StreamObserver {
     });
   }
 
-  #gaugeBy(name: string, help: string, label: string, read: () => readonly (readonly [string, number])[]): void {
+  #gaugeBy(name: string, help: string, label: string, read: Reading): void {
     new Gauge({
       name,
       help,
@@ -104,6 +126,20 @@ export class Metrics implements StreamObserver {
       collect() {
         this.reset();
         for (const [value, count] of read()) this.set({ [label]: value }, count);
+      },
+    });
+  }
+
+  /** Counted elsewhere. */
+  #counterBy(name: string, help: string, label: string, read: Reading): void {
+    new Counter({
+      name,
+      help,
+      labelNames: [label],
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const [value, count] of read()) this.inc({ [label]: value }, count);
       },
     });
   }

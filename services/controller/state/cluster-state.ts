@@ -32,6 +32,8 @@ export interface SourceReport {
   readonly sinceMs: number;
   readonly revision: InputRevision | null;
   readonly objects: number;
+  /** Objects that came with a trace context that is none. */
+  readonly badTraceparents: number;
 }
 
 /**
@@ -100,12 +102,13 @@ export class ClusterState {
   }
 
   reports(): readonly SourceReport[] {
-    return this.#sources.map(({ name, condition, sinceMs, revision, objects }) => ({
+    return this.#sources.map(({ name, condition, sinceMs, revision, objects, badTraceparents }) => ({
       name,
       condition,
       sinceMs,
       revision,
       objects,
+      badTraceparents,
     }));
   }
 

@@ -23,6 +23,8 @@ export class SourceTable {
   sinceMs = 0;
   /** Null before the first sync. */
   revision: InputRevision | null = null;
+  /** Objects that came with a trace context that is none. */
+  badTraceparents = 0;
 
   constructor(name: string) {
     this.name = name;

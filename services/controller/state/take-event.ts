@@ -7,8 +7,9 @@ import type { SourceTable, Touched } from './source-table.ts';
 export function takeEvent(source: SourceTable, event: SourceEvent, touched: Touched, causes: Cause[]): void {
   switch (event.t) {
     case 'upserted': {
-      const { revision, changedAtUs, traceparent } = metaOf(event.object);
+      const { revision, changedAtUs, traceparent, hasBadTraceparent } = metaOf(event.object);
       source.put(event.object, touched);
+      if (hasBadTraceparent) source.badTraceparents++;
       causes.push({
         source: source.name,
         object: formatId(idOf(event.object)),

@@ -2,10 +2,12 @@ import { entryDeltaToProto } from '@octoplane/model/codec.ts';
 import { diffEntry } from '@octoplane/model/delta.ts';
 import { type Digest, entryDifference, wrap } from '@octoplane/model/digest.ts';
 import type { NodeName } from '@octoplane/model/keys.ts';
+import type { Clock } from '../clock.ts';
 import type { ClassId } from '../compute/batch.ts';
 import { type Conflated, conflateClass, conflateView, movedInputs } from '../history/conflate.ts';
 import type { Commit, History } from '../history/history.ts';
-import { cut, encodeChange, encodeFrame, seal, type UnsealedFrame } from './frame-bytes.ts';
+import { cut, encodeChange, encodeFrame, seal, sizeOf, type UnsealedFrame } from './frame-bytes.ts';
+import type { FrameObserver } from './session-context.ts';
 
 /** From one version to the head, for one class or for one node. */
 export interface DeltaFrame {
@@ -28,11 +30,15 @@ const maxTraceparents = 16;
 /** Deltas out of the history, encoded once for all nodes of a class that hold the same version. */
 export class Deltas {
   readonly #history: History;
+  readonly #clock: Clock;
+  readonly #observer: Pick<FrameObserver, 'encoded'> | null;
   readonly #memo = new Map<string, DeltaFrame>();
   #memoHead = 0;
 
-  constructor(history: History) {
+  constructor(history: History, clock: Clock, observer: Pick<FrameObserver, 'encoded'> | null) {
     this.#history = history;
+    this.#clock = clock;
+    this.#observer = observer;
   }
 
   /** From `from` to the head; null when only a repair can do: `from` is beyond the horizon, or the node changed its class. */
@@ -62,11 +68,23 @@ export class Deltas {
     for (const { before, after } of changes.values()) difference += entryDifference(before, after);
     const { epoch, headVersion } = this.#history;
     const baseInputs = this.#history.at(from)?.batch.inputs ?? null;
+    const encode = () => {
+      const fromUs = this.#clock.nowUs();
+      const made = encodeDelta({ changes, from: { epoch, sequence: from }, to: headVersion, commits, baseInputs });
+      this.#observer?.encoded({
+        from,
+        to: headVersion.sequence,
+        fromUs,
+        toUs: this.#clock.nowUs(),
+        bytes: sizeOf(made),
+      });
+      return made;
+    };
     return {
       changes,
       difference: wrap(difference),
       messages(digest) {
-        unsealed ??= encodeDelta({ changes, from: { epoch, sequence: from }, to: headVersion, commits, baseInputs });
+        unsealed ??= encode();
         if (newest?.digest !== digest) newest = { digest, messages: seal(unsealed, digest) };
         return newest.messages;
       },

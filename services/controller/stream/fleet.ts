@@ -10,7 +10,7 @@ import { Deltas } from './deltas.ts';
 import { Gate } from './gate.ts';
 import { Repairs } from './repairs.ts';
 import { Session } from './session.ts';
-import type { Admitted, Link, SessionContext, StreamObserver } from './session-context.ts';
+import type { Admitted, FrameObserver, Link, SessionContext, StreamObserver } from './session-context.ts';
 import { StreamError } from './stream-error.ts';
 
 /** Compute, as streams see it. */
@@ -34,6 +34,7 @@ export interface FleetOptions {
   readonly observer?: StreamObserver;
   /** A node waits because it has programmed a later revision of this source than has been read here. */
   readonly onLag?: (source: string) => void;
+  readonly frames?: FrameObserver;
   readonly settings?: Partial<FleetSettings>;
 }
 
@@ -87,13 +88,14 @@ export class Fleet {
       views: cluster,
       history,
       book,
-      deltas: new Deltas(history),
+      deltas: new Deltas(history, clock, options.frames ?? null),
       repairs: this.#repairs,
       gate: new Gate({ width: this.#settings.repairs, leaseMs: this.#settings.repairLeaseMs, clock }),
       clock,
       random,
       logger,
       observer: options.observer ?? null,
+      frames: options.frames ?? null,
       settings: {
         release,
         reconnectSpreadMs: () => Math.ceil((1000 * book.size) / reconnectsPerSecond),
@@ -154,6 +156,7 @@ export class Fleet {
       if (i > 0) await nextTurn();
       for (const session of sessions.slice(i, i + this.#settings.fanOutSlice)) session.pump();
     }
+    this.#options.frames?.written(commits);
   }
 
   /** Asks every node to go elsewhere and ends its stream. */

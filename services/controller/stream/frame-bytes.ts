@@ -96,6 +96,10 @@ export function seal({ before, last }: UnsealedFrame, digest: Digest): readonly 
   return [...before, Buffer.concat([last, tag, digestToBytes(digest)])];
 }
 
+/** Bytes on the wire, sealed. */
+export const sizeOf = ({ before, last }: UnsealedFrame): number =>
+  before.reduce((sum, { length }) => sum + length, last.length + digestFieldBytes);
+
 /** A StreamResponse with a frame of these pieces; `reserved` bytes are still to be appended. */
 function responseOf(pieces: readonly Uint8Array[], reserved: number): Buffer {
   const length = pieces.reduce((sum, piece) => sum + piece.length, reserved);

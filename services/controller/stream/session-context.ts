@@ -1,10 +1,10 @@
-import type { NodeName } from '@octoplane/model/keys.ts';
+import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Logger } from 'pino';
-import type { NodeBook } from '../acks/node-book.ts';
+import type { NodeBook, SentFrame } from '../acks/node-book.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Clock } from '../clock.ts';
 import type { Views } from '../compute/batch.ts';
-import type { History } from '../history/history.ts';
+import type { Commit, History } from '../history/history.ts';
 import type { Deltas } from './deltas.ts';
 import type { Gate } from './gate.ts';
 import type { Repairs } from './repairs.ts';
@@ -40,6 +40,32 @@ export interface StreamObserver {
   ended(code: string): void;
 }
 
+/** A delta was encoded, for all nodes of a class at `from`. */
+export interface EncodedFrame {
+  readonly from: number;
+  readonly to: number;
+  readonly fromUs: number;
+  readonly toUs: number;
+  readonly bytes: number;
+}
+
+/** A node has answered a frame with a Nack. */
+export interface FrameRefusal extends SentFrame {
+  readonly stage: string;
+  readonly reason: string;
+  readonly message: string;
+  /** Entries at fault; empty: not known. */
+  readonly keys: readonly ServicePortKey[];
+}
+
+/** Is told what becomes of frames, for traces. */
+export interface FrameObserver {
+  encoded(frame: EncodedFrame): void;
+  /** These versions were written to everyone who could take them. */
+  written(commits: readonly Commit[]): void;
+  refused(node: NodeRecord, refusal: FrameRefusal): void;
+}
+
 /** What all sessions share. */
 export interface SessionContext {
   readonly views: Views;
@@ -53,6 +79,7 @@ export interface SessionContext {
   readonly random: () => number;
   readonly logger: Logger;
   readonly observer: StreamObserver | null;
+  readonly frames: FrameObserver | null;
   readonly settings: SessionSettings;
   /** Makes the node known to compute, and ends an older stream of the same name. */
   admit(session: Admitted, name: NodeName, zone: string): void;

@@ -1,10 +1,10 @@
 import { digestFromBytes, formatDigest } from '@octoplane/model/digest.ts';
 import { type Ack, type Hello, type Nack, Nack_Reason, Plan_Kind } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
-import { traceIdOf } from '@octoplane/model/trace-id.ts';
+import { reasonName } from '../acks/lateness.ts';
+import type { SentFrame } from '../acks/node-book.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Cancel } from '../clock.ts';
-import type { History } from '../history/history.ts';
 import { requireCurrent, requireHonest } from './answers.ts';
 import type { Release } from './gate.ts';
 import { type HeldBackEntries, nothingHeldBack } from './held-back.ts';
@@ -15,6 +15,7 @@ import { choosePlan } from './plan-choice.ts';
 import { baseAfter, refusedEntries } from './refusals.ts';
 import type { Base, Link, SessionContext } from './session-context.ts';
 import { StreamError } from './stream-error.ts';
+import { kindName, named, stageName } from './words.ts';
 
 type State =
   | { readonly t: 'awaiting-hello'; readonly stop: Cancel }
@@ -22,8 +23,14 @@ type State =
   | { readonly t: 'awaiting-inputs'; readonly hello: Hello | null; readonly lag: () => Lag | null }
   | { readonly t: 'awaiting-buckets'; readonly stop: Cancel }
   | { readonly t: 'awaiting-turn'; readonly leave: Cancel }
-  | { readonly t: 'sending'; readonly frame: NextFrame; readonly next: number; readonly release: Release }
-  | { readonly t: 'in-flight'; readonly frame: NextFrame; readonly release: Release | null }
+  | {
+      readonly t: 'sending';
+      readonly frame: NextFrame;
+      readonly sent: SentFrame;
+      readonly next: number;
+      readonly release: Release;
+    }
+  | { readonly t: 'in-flight'; readonly frame: NextFrame; readonly sent: SentFrame; readonly release: Release | null }
   | { readonly t: 'backing-off'; readonly stop: Cancel }
   | { readonly t: 'idle' }
   | { readonly t: 'ended' };
@@ -161,7 +168,7 @@ export class Session {
     const record = this.#known();
     const { kind, base } = choosePlan(this.#context, record.name, hello);
     const { peer } = this.#link;
-    logger.info({ node: record.name, plan: kindNames[kind], held: hello.held?.sequence, peer }, 'node joined');
+    logger.info({ node: record.name, plan: kindName(kind), held: hello.held?.sequence, peer }, 'node joined');
     this.#base = base;
     this.#sendPlan(kind);
     if (this.#context.isLeaving(record.name)) this.#write(encodeNodeState(true));
@@ -170,7 +177,7 @@ export class Session {
     if (kind === Plan_Kind.UP_TO_DATE && digest !== null)
       book.programmed(
         record,
-        { sequence: history.head, digest, durations: undefined, heldBack: nothingHeldBack },
+        { sequence: history.head, digest, durations: undefined, heldBack: nothingHeldBack, frame: null },
         clock.nowUs(),
       );
     this.#next();
@@ -203,7 +210,8 @@ export class Session {
       // What was committed cancels out, or is held back: the node has this version already, under its older name. The base
       // stays, and what is held back stays with it, because the next delta starts there.
       const { digest, heldBack } = frame;
-      book.programmed(record, { sequence: history.head, digest, durations: record.durations, heldBack }, clock.nowUs());
+      const { durations } = record;
+      book.programmed(record, { sequence: history.head, digest, durations, heldBack, frame: null }, clock.nowUs());
     } else {
       this.#send(frame, null);
     }
@@ -215,10 +223,12 @@ export class Session {
 
   #send(frame: NextFrame | null, release: Release | null): void {
     if (frame === null) throw new TypeError('a repair can always be made');
-    this.#sendParts({ t: 'sending', frame, next: 0, release: release ?? noRelease });
+    const from = this.#base.t === 'version' ? this.#base.sequence : 0;
+    const sent = { from, to: frame.to, sentAtUs: this.#context.clock.nowUs() };
+    this.#sendParts({ t: 'sending', frame, sent, next: 0, release: release ?? noRelease });
   }
 
-  #sendParts({ frame, next, release }: State & { t: 'sending' }): void {
+  #sendParts({ frame, sent, next, release }: State & { t: 'sending' }): void {
     let writable = true;
     let i = next;
     for (; i < frame.messages.length && (writable || i === 0); i++) {
@@ -226,12 +236,12 @@ export class Session {
       if (message) writable = this.#write(message);
     }
     if (i < frame.messages.length) {
-      this.#state = { t: 'sending', frame, next: i, release };
+      this.#state = { t: 'sending', frame, sent, next: i, release };
       return;
     }
     if (writable) release();
     this.#observeSent(frame);
-    this.#state = { t: 'in-flight', frame: { ...frame, messages: [] }, release: writable ? null : release };
+    this.#state = { t: 'in-flight', frame: { ...frame, messages: [] }, sent, release: writable ? null : release };
   }
 
   #observeSent({ messages, changes }: NextFrame): void {
@@ -241,7 +251,7 @@ export class Session {
 
   #sendPlan(kind: Plan_Kind): void {
     const { views, history, settings, clock, observer } = this.#context;
-    observer?.planned(kindNames[kind] ?? '');
+    observer?.planned(kindName(kind));
     const { name } = this.#known();
     this.#write(
       encodePlan({
@@ -270,15 +280,14 @@ export class Session {
     const { history, book, clock, logger } = this.#context;
     const record = this.#record;
     if (!record) throw new StreamError('out-of-sequence', 'an Ack before the Hello');
-    const frame = this.#state.t === 'in-flight' ? this.#state.frame : null;
-    const sent = frame?.to ?? (this.#base.t === 'version' ? this.#base.sequence : 0);
-    requireHonest(ack, history.epoch, sent);
+    const { frame, sent } = this.#state.t === 'in-flight' ? this.#state : noFrame;
+    requireHonest(ack, history.epoch, frame?.to ?? (this.#base.t === 'version' ? this.#base.sequence : 0));
     if (!frame || ack.programmed < frame.to) return;
     const digest = digestFromBytes(ack.digest);
     this.#releaseGate();
     if (digest !== frame.digest) {
       logger.warn(
-        { node: record.name, ...named(history, frame), digest: digest === null ? null : formatDigest(digest) },
+        { node: record.name, ...named(history.epoch, frame.to), digest: digest === null ? null : formatDigest(digest) },
         'acknowledged another digest than was sent: repairing',
       );
       this.#retryFrom({ t: 'unknown' }, `acknowledged ${frame.to} with a digest that is not its own`);
@@ -288,7 +297,8 @@ export class Session {
     this.#base = { t: 'version', sequence: frame.to };
     this.#heldBack = frame.heldBack;
     const { durations } = ack;
-    book.programmed(record, { sequence: frame.to, digest, durations, heldBack: frame.heldBack }, clock.nowUs());
+    const { to: sequence, heldBack } = frame;
+    book.programmed(record, { sequence, digest, durations, heldBack, frame: sent }, clock.nowUs());
     this.#context.observer?.programmed(record.latencyUs);
     this.#next();
   }
@@ -297,20 +307,22 @@ export class Session {
     const { history, book, logger } = this.#context;
     const record = this.#record;
     if (!record || this.#state.t !== 'in-flight') throw new StreamError('out-of-sequence', 'a Nack of nothing');
-    const { frame } = this.#state;
+    const { frame, sent } = this.#state;
     requireCurrent(nack, history.epoch, frame.to);
     this.#releaseGate();
-    const reason = reasonNames[nack.reason] ?? 'UNRECOGNIZED';
+    const reason = reasonName(nack.reason);
     this.#context.observer?.refused(reason);
     const refused = refusedEntries(this.#context, record.name, nack, frame);
-    const entries = [...refused.keys()];
+    const keys = [...refused.keys()];
+    const { message } = nack;
+    this.#context.frames?.refused(record, { ...sent, stage: stageName(nack.stage), reason, message, keys });
     logger.warn(
-      { node: record.name, ...named(history, frame), reason, entries, message: nack.message },
+      { node: record.name, ...named(history.epoch, frame.to), reason, entries: keys, message },
       'node refused a version',
     );
     if (refused.size > 0) {
       for (const [key, { named, entry }] of refused)
-        book.refused(record, key, { reason: named.reason, message: named.message || nack.message, entry });
+        book.refused(record, key, { reason: named.reason, message: named.message || message, entry });
       this.#heldBack = new Map([...this.#heldBack, ...refused]);
       this.#next();
       return;
@@ -380,17 +392,5 @@ export class Session {
   }
 }
 
-/** What a frame leads to, in a log line. */
-const named = ({ epoch }: History, { to }: NextFrame) => ({
-  version: to,
-  trace: traceIdOf({ epoch, sequence: to }),
-});
-
 const noRelease: Release = () => undefined;
-
-const kindNames: Record<number, string> = Object.fromEntries(
-  Object.entries(Plan_Kind).map(([name, kind]) => [kind, name]),
-);
-const reasonNames: Record<number, string> = Object.fromEntries(
-  Object.entries(Nack_Reason).map(([name, reason]) => [reason, name]),
-);
+const noFrame = { frame: null, sent: null };

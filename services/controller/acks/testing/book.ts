@@ -18,7 +18,11 @@ export function bookOf() {
   const commit = (edits: Parameters<FakeCluster['edit']>[0]) =>
     book.committed(history.commit(cluster.edit(edits), clock.nowUs())).map(({ name }) => name);
   const ack = (record: NodeRecord, sequence = history.head, heldBack: ReadonlyMap<string, unknown> = nothing) =>
-    book.programmed(record, { sequence, digest: 0n, durations: undefined, heldBack: heldBack as never }, clock.nowUs());
+    book.programmed(
+      record,
+      { sequence, digest: 0n, durations: undefined, heldBack: heldBack as never, frame: null },
+      clock.nowUs(),
+    );
   const join = (name: NodeName, zone = 'a') => {
     cluster.registerNode(name, zone);
     const record = book.connected(name, { ...introduction, zone }, clock.nowUs());
