@@ -1,8 +1,10 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EtcdServer } from './etcd-server.ts';
-import { service, slice } from './writer.ts';
+import { Watcher } from './watcher.ts';
+import { key, service, slice, Writer } from './writer.ts';
 
 let server: EtcdServer;
 beforeAll(async () => {
@@ -48,4 +50,35 @@ test('usage, and nobody there', () => {
   const { status, stderr } = octoplane('', 'get', 'nodes', '--etcd', 'http://127.0.0.1:1');
   expect({ status, lines: stderr.trim().split('\n').length }).toEqual({ status: 1, lines: 1 });
   expect(stderr).toContain('is --etcd right?');
+});
+
+test('register stays until it is told to end, and takes the endpoint with it', async () => {
+  using writer = new Writer(server.url);
+  await using watcher = new Watcher({ urls: server.url });
+  const args = [
+    'register',
+    'default/web',
+    '--address',
+    '10.244.1.7',
+    '--port',
+    '8080',
+    '--ttl',
+    '2s',
+    '--etcd',
+    server.url,
+  ];
+  const register = spawn(process.execPath, [main, ...args], { stdio: 'ignore' });
+  const ended = once(register, 'exit');
+  const endpoint = 'EndpointSlice default/web-10-244-1-7-8080';
+  await watcher.until(({ objects }) => objects.has(endpoint));
+  // Two leases that nobody renews, one after the other: by then it has renewed its own.
+  for (const name of ['one', 'two']) {
+    await writer.put(key('Service', name), service(name), await writer.lease(2));
+    await watcher.until(({ objects }) => objects.has(`Service default/${name}`));
+    await watcher.until(({ objects }) => !objects.has(`Service default/${name}`));
+  }
+  expect(watcher.objects.has(endpoint)).toBe(true);
+  register.kill();
+  expect(await ended).toEqual([0, null]);
+  await watcher.until(({ objects }) => !objects.has(endpoint));
 });
