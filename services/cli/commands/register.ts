@@ -51,6 +51,8 @@ export const registerCommand = (): Command =>
       const { address, port, onNode = null, inZone = null, ttl: ttlMs } = flags;
       const workload = { service, addresses: address, ports: port, node: onNode, zone: inZone };
       const say = (text: string): boolean => process.stdout.write(`${text}\n`);
+      // The clock's timers keep no process alive, and between two renewals there is nothing else.
+      const awake = setInterval(() => undefined, 60_000);
       try {
         await keepRegistered(
           workload,
@@ -69,6 +71,8 @@ export const registerCommand = (): Command =>
         );
       } catch (error) {
         throw error instanceof EtcdError ? cliErrorOf(error) : error;
+      } finally {
+        clearInterval(awake);
       }
     });
 
