@@ -28,6 +28,8 @@ describe('exit codes and messages', () => {
     [['certs', 'node', '../../etc'], 'Write a DNS name in lower case'],
     [['certs', 'controller', '--owner', 'root'], 'UID:GID'],
     [['wait', '--quorum', '101%'], 'Write a share such as 99%'],
+    [['wait', '--gone', 'web'], 'Write 10.244.1.2:8080'],
+    [['wait', '--gone', '10.244.1.2', '--version', '2'], 'one of --version, --endpoint and --gone'],
     [['wait', '--quorum', '0'], 'Write a share such as 99%'],
   ])('usage: %j', (args, message) => {
     const { status, stdout, stderr } = octoplane(...args);

@@ -1,3 +1,4 @@
+import { parseDurationMs } from '@octoplane/model/duration.ts';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
 /** Every flag has an environment variable: --tls-cert is OCTOPLANE_TLS_CERT. Precedence: flag, environment, file, default. */
@@ -15,14 +16,11 @@ export const list = (value: string, previous: readonly string[] | undefined): re
     .filter((part) => part !== ''),
 ];
 
-const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
-
 /** "500ms", "60s", "2m", "1h30m" as milliseconds. */
 export function durationMs(value: string): number {
-  const parts = [...value.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
-  if (parts.length === 0 || parts.map(([text]) => text).join('') !== value)
-    throw new InvalidArgumentError('Write a duration such as 500ms, 60s or 2m.');
-  return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * unitMs[unit as keyof typeof unitMs], 0);
+  const ms = parseDurationMs(value);
+  if (ms === null) throw new InvalidArgumentError('Write a duration such as 500ms, 60s or 2m.');
+  return ms;
 }
 
 export function positiveInteger(value: string): number {

@@ -10,20 +10,30 @@ export function describeProgress(report: WaitResponse): string {
   const names = report.late.slice(0, namedInProgress).map(({ name, why }) => `${name} (${why})`);
   const more = report.nodes - report.programmed - names.length;
   const late = names.length > 0 ? `, late: ${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}` : '';
-  return `${subject(report)} on ${countOf(report)}${late}${settling(report)}`;
+  return `${versionOf(report)} on ${countOf(report)}${late}${settling(report)}`;
 }
 
-export const describeDone = (report: WaitResponse): string =>
-  `${tone('good', 'programmed')}: ${subject(report)} on ${countOf(report)}${laggards(report)}\n`;
+/** What was waited for. */
+export interface WaitText {
+  /** An endpoint; null: the version that the report names. */
+  readonly subject: string | null;
+  /** "programmed", "gone". */
+  readonly done: string;
+}
 
-export function describeLate(report: WaitResponse, timeoutMs: number): string {
-  const lines = [`${subject(report)} is on ${countOf(report)} after ${timeoutMs / 1_000} s${settling(report)}`];
+export const describeDone = (report: WaitResponse, { subject, done }: WaitText): string =>
+  `${tone('good', done)}: ${subject ?? versionOf(report)} on ${countOf(report)}${laggards(report)}\n`;
+
+export function describeLate(report: WaitResponse, { subject, done }: WaitText, timeoutMs: number): string {
+  const what = `${subject ?? versionOf(report)} is ${done} on ${countOf(report)}`;
+  const lines = [`${what} after ${timeoutMs / 1_000} s${settling(report)}`];
+  if (report.nobody !== '') lines.push(report.nobody);
   if (report.late.length > 0) lines.push(nodesTable('LATE NODE', report.late));
   if (report.ignored.length > 0) lines.push(nodesTable('NOT COUNTED', report.ignored));
   return lines.join('\n').trimEnd();
 }
 
-const subject = (report: WaitResponse): string => `version ${sequence(report.version)}`;
+const versionOf = (report: WaitResponse): string => `version ${sequence(report.version)}`;
 
 const countOf = ({ programmed, nodes, required }: WaitResponse): string =>
   required === nodes ? `${programmed} of ${nodes} nodes` : `${programmed} of ${nodes} nodes (${required} are enough)`;

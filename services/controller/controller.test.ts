@@ -86,6 +86,7 @@ const optionsFor = (directory: string, security: Security, stateDir: string | nu
   stateDir,
   settleMs: 0,
   kubeconfig: null,
+  gateClients: [],
   security,
   release: 'test',
 });

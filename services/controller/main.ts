@@ -3,6 +3,7 @@ import { AdminServiceService } from '@octoplane/model/gen/octoplane/v1/admin.ts'
 import { HealthImplementation } from 'grpc-health-check';
 import type { Logger } from 'pino';
 import { Census } from './acks/census.ts';
+import { EndpointIndex } from './acks/endpoint-index.ts';
 import { NodeBook } from './acks/node-book.ts';
 import { Roster } from './acks/roster.ts';
 import { adminService } from './admin/admin-service.ts';
@@ -15,6 +16,7 @@ import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
 import { Committer } from './history/committer.ts';
 import { type Commit, History } from './history/history.ts';
 import { ArrivalMetrics } from './http/arrival-metrics.ts';
+import { Gate } from './http/gate.ts';
 import { httpServer, listenHttp } from './http/http-server.ts';
 import { Metrics } from './http/metrics.ts';
 import { type ControllerOptions, validateControllerOptions } from './options.ts';
@@ -120,6 +122,7 @@ export async function runController(options: ControllerOptions, context: Control
     hasRoster: rostered.length > 0,
     settleMs: options.settleMs,
   });
+  const endpoints = new EndpointIndex(history, compute);
   const health = new HealthImplementation({ '': 'NOT_SERVING' });
   const advances = new Set<() => void>();
   const committer = new Committer({
@@ -134,6 +137,7 @@ export async function runController(options: ControllerOptions, context: Control
         health.setStatus('', 'SERVING');
       },
       async committed(commits: readonly Commit[]) {
+        for (const commit of commits) endpoints.committed(commit);
         const written = fleet.committed(commits);
         for (const advance of advances) advance();
         await written;
@@ -142,6 +146,19 @@ export async function runController(options: ControllerOptions, context: Control
     onError: failed.reject,
   });
 
+  const waiting = {
+    history,
+    views: compute,
+    book,
+    census,
+    endpoints,
+    clock,
+    signal: stop.signal,
+    onAdvance(callback: () => void) {
+      advances.add(callback);
+      return () => advances.delete(callback);
+    },
+  };
   const authorize = authorization(options.security.t === 'mtls');
   const grpc = newGrpcServer();
   grpc.addService(rulesServiceDefinition, rulesService(fleet, authorize.node));
@@ -150,19 +167,11 @@ export async function runController(options: ControllerOptions, context: Control
     adminService({
       release: options.release,
       startedAtMs,
-      history,
-      book,
-      census,
-      clock,
+      ...waiting,
       logger,
       directory: state,
       locationOf: (name) => sources.find((source) => source.name === name)?.location ?? '',
       isAdmin: authorize.admin,
-      signal: stop.signal,
-      onAdvance(callback) {
-        advances.add(callback);
-        return () => advances.delete(callback);
-      },
     }),
   );
   health.addToServer(grpc);
@@ -177,7 +186,8 @@ export async function runController(options: ControllerOptions, context: Control
     services: () => state.services.size,
     waitingSpans: () => tracing?.waitingSpans() ?? 0,
   });
-  const http = httpServer({ whyNotReady: () => whyNotReady(compute.inSync, state) }, metrics.registry);
+  const gate = new Gate({ ...waiting, clients: options.gateClients });
+  const http = httpServer({ whyNotReady: () => whyNotReady(compute.inSync, state) }, metrics.registry, gate);
   cleanUp.defer(async () => {
     http.closeAllConnections();
     await new Promise((resolve) => http.close(resolve));

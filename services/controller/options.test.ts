@@ -9,6 +9,7 @@ const options: ControllerOptions = {
   stateDir: null,
   settleMs: 20_000,
   kubeconfig: null,
+  gateClients: [],
   security: { t: 'insecure', allowRemote: false },
   release: 'test',
 };

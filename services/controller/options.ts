@@ -23,6 +23,8 @@ export interface ControllerOptions {
   readonly kubeconfig: string | null;
   /** --etcd-ca, --etcd-cert, --etcd-key: for every https etcd among the sources. Default: the machine's authorities, no certificate. */
   readonly etcdTls?: EtcdTlsFiles;
+  /** --gate-clients: who may ask /gone and /programmed about endpoints that are not himself (http/gate.ts). Default: nobody but this machine. */
+  readonly gateClients: readonly Cidr[];
   readonly security: Security;
   /** For people, in the logs and in `octoplane nodes`. */
   readonly release: string;

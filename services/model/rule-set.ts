@@ -67,6 +67,19 @@ export function compareEndpoints(a: EndpointId, b: EndpointId): number {
 
 export type EndpointId = Pick<Endpoint, 'ip' | 'port'>;
 
+/** The first index whose endpoint does not come before `id`. Binary: endpoints ascend. */
+export function lowerBound(endpoints: readonly Endpoint[], id: EndpointId): number {
+  let low = 0;
+  let high = endpoints.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const endpoint = endpoints[middle];
+    if (endpoint !== undefined && compareEndpoints(endpoint, id) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 const same = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((value, i) => value === b[i]);
 

@@ -122,6 +122,7 @@ async function startController(manifests: string, security: Security) {
         stateDir: null,
         settleMs: 0,
         kubeconfig: null,
+        gateClients: [],
         security,
         release: 'bench',
       },

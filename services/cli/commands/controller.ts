@@ -17,6 +17,7 @@ interface ControllerFlags extends TlsFlags, EtcdTlsFlags {
   readonly serviceCidr: readonly Cidr[];
   readonly stateDir?: string;
   readonly settle: number;
+  readonly gateClients: readonly Cidr[];
   readonly logLevel: LogLevel;
 }
 
@@ -52,7 +53,17 @@ const withControllerFlags = (command: Command): Command =>
     .addOption(flag('--kubeconfig <file>', 'for kubernetes sources'))
     .addOption(flag('--listen <address>', 'gRPC, for nodes and clients').default('127.0.0.1:12090').argParser(address))
     .addOption(
-      flag('--http <address>', '/healthz, /livez, /readyz, /metrics').default('127.0.0.1:12091').argParser(address),
+      flag('--http <address>', '/healthz, /livez, /readyz, /metrics; /gone and /programmed for hooks')
+        .default('127.0.0.1:12091')
+        .argParser(address),
+    )
+    .addOption(
+      flag(
+        '--gate-clients <cidr>',
+        'who may ask /gone and /programmed about any endpoint; others may about their own address, with no credentials',
+      )
+        .default([], 'this machine')
+        .argParser(cidrs),
     )
     .addOption(
       flag('--service-cidr <cidr>', 'addresses for Services that ask for one; one per family')
@@ -79,6 +90,7 @@ function toOptions(flags: ControllerFlags): ControllerOptions {
     serviceCidrs: flags.serviceCidr,
     stateDir: flags.stateDir ?? null,
     settleMs: flags.settle,
+    gateClients: flags.gateClients,
     kubeconfig: flags.kubeconfig ?? null,
     etcdTls: etcdTlsFiles(flags),
     security:
@@ -98,15 +110,18 @@ export function sources(value: string, previous: readonly SourceOption[] | undef
   return [...(previous ?? []), { name: name ?? kind, kind: kind as SourceOption['kind'], target }];
 }
 
-/** Replaces the default as a whole. */
-export function serviceCidrs(value: string, previous: readonly Cidr[]): readonly Cidr[] {
-  const before = previous.includes(defaultServiceCidr) ? [] : previous;
-  const cidrs = list(value, undefined).map((text) => {
+export const cidrs = (value: string, previous: readonly Cidr[]): readonly Cidr[] => [
+  ...previous,
+  ...list(value, undefined).map((text) => {
     const cidr = parseCidr(text);
     if (!cidr) throw new InvalidArgumentError(`"${text}" is not a network such as 10.96.0.0/12.`);
     return cidr;
-  });
-  const all = [...before, ...cidrs];
+  }),
+];
+
+/** Replaces the default as a whole. */
+export function serviceCidrs(value: string, previous: readonly Cidr[]): readonly Cidr[] {
+  const all = cidrs(value, previous.includes(defaultServiceCidr) ? [] : previous);
   if (new Set(all.map(({ ip }) => familyOf(ip))).size < all.length)
     throw new InvalidArgumentError('Give at most one IPv4 and one IPv6 network.');
   return all;

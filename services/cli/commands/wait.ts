@@ -1,5 +1,12 @@
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { type AdminServiceClient, WaitRequest, WaitResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { parseEndpointTarget } from '@octoplane/controller/acks/endpoint-target.ts';
+import {
+  type AdminServiceClient,
+  type EndpointCondition,
+  EndpointCondition_State,
+  WaitRequest,
+  WaitResponse,
+} from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { withClient } from '../client.ts';
 import { CliError, usageError } from '../errors.ts';
@@ -15,6 +22,8 @@ interface WaitFlags extends ClientFlags {
   readonly quorum?: Quorum;
   readonly ignoreGone?: number;
   readonly everyNode?: boolean;
+  readonly endpoint?: string;
+  readonly gone?: string;
   readonly verbose?: boolean;
   readonly timeout: number;
 }
@@ -25,6 +34,14 @@ export const waitCommand = (): Command =>
       .description('returns once a change is in the kernel of every node; otherwise names the nodes that are late')
       .argument('[namespace/name]', 'the newest change of this Service; without it, the newest change of all')
       .addOption(new Option('--version <n>', 'a version, as history shows it').argParser(positiveInteger))
+      .addOption(
+        new Option('--endpoint <ip:port>', 'until every node that is to send connections there has it').argParser(
+          endpoint,
+        ),
+      )
+      .addOption(
+        new Option('--gone <ip:port>', 'until no node sends new connections there any more').argParser(endpoint),
+      )
       .addOption(flag('--nodes <selector>', 'only these: names, zone=ZONE, driver=NAME; repeatable').argParser(list))
       .addOption(
         flag('--quorum <share>', 'be content with so many nodes, or so many percent of them: 99%, 3').argParser(quorum),
@@ -45,16 +62,28 @@ export const waitCommand = (): Command =>
         'Nodes count from the first time they connect until they have been gone for an hour; after a start of the\n' +
         'controller nothing is done before they had time to come back (controller --settle, --state-dir).\n\n' +
         'Examples:\n' +
+        '  octoplane wait default/web --endpoint 10.244.1.2:8080   # before a rollout goes on\n' +
+        '  octoplane wait --gone 10.244.1.2:8080                   # before the program behind it ends\n' +
         '  octoplane wait default/web\n  octoplane wait --nodes zone=a --timeout 5s\n' +
         '  octoplane wait --version 12 --quorum 99% -v\n  octoplane wait default/web --ignore-gone 10m',
     )
     .action(async (service: string | undefined, flags: WaitFlags) => {
       if (service !== undefined && flags.version !== undefined)
         throw usageError('give a Service or --version, not both');
+      if ([flags.version, flags.endpoint, flags.gone].filter((one) => one !== undefined).length > 1)
+        throw usageError('give one of --version, --endpoint and --gone');
       const last = await withClient(flags, (client) => follow(client, service, flags));
-      if (!last.done) throw new CliError(describeLate(last, flags.timeout));
-      show(WaitResponse.toJSON(last) as object, flags.output, () => describeDone(last));
+      const goal = flags.gone ?? flags.endpoint ?? null;
+      const text = { subject: goal, done: flags.gone === undefined ? 'programmed' : 'gone' };
+      if (!last.done) throw new CliError(describeLate(last, text, flags.timeout));
+      show(WaitResponse.toJSON(last) as object, flags.output, () => describeDone(last, text));
     });
+
+function conditionOf({ endpoint, gone }: WaitFlags): { endpoint?: EndpointCondition } {
+  if (gone !== undefined) return { endpoint: { address: gone, state: EndpointCondition_State.GONE } };
+  if (endpoint !== undefined) return { endpoint: { address: endpoint, state: EndpointCondition_State.PROGRAMMED } };
+  return {};
+}
 
 /** The last report: done, or what was known when the time was up. */
 async function follow(
@@ -68,6 +97,7 @@ async function follow(
     selectors: flags.nodes ?? [],
     ignoreGoneMs: flags.ignoreGone ?? 0,
     everyNode: flags.everyNode ?? false,
+    ...conditionOf(flags),
     ...flags.quorum,
   });
   const reports = client.wait(request, new Metadata(), { deadline: new Date(Date.now() + flags.timeout) });
@@ -90,6 +120,12 @@ async function follow(
 function showProgress(report: WaitResponse, isVerbose: boolean): void {
   if (isVerbose) process.stderr.write(`${describeProgress(report)}\n`);
   else if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${describeProgress(report)}`);
+}
+
+function endpoint(value: string): string {
+  if (parseEndpointTarget(value) === null)
+    throw new InvalidArgumentError('Write 10.244.1.2:8080, [fd00::1]:8080, or an address for all its ports.');
+  return value;
 }
 
 function quorum(value: string): Quorum {

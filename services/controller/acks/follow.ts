@@ -6,7 +6,17 @@ export interface FollowSurroundings extends WaitSurroundings {
   onAdvance(callback: () => void): () => void;
 }
 
+export interface FollowOptions extends Pick<WaitOptions, 'goal' | 'rules'> {
+  /**
+   * `each`: at once, then at most ten times a second while something changes, and without delay when it is done. `last`: only when it is done.
+   */
+  readonly reports: 'each' | 'last';
+  /** False: the receiver is behind, and nothing is reported until `drained`. */
+  readonly report: (progress: WaitProgress) => boolean;
+}
+
 export interface Following {
+  progress(): WaitProgress;
   stop(): void;
   /** The receiver takes reports again. */
   drained(): void;
@@ -15,15 +25,8 @@ export interface Following {
 /** What a person can follow; a list of 100 late nodes for every ack of 5,000 would slow the acks. */
 const reportIntervalMs = 100;
 
-/**
- * A wait, reported: at once, then at most ten times a second while something changes, and no later than at once when it is done, with which it
- * ends. `report` answers false when the receiver is behind; then nothing is reported until `drained`.
- */
-export function follow(
-  surroundings: FollowSurroundings,
-  { goal, rules }: Pick<WaitOptions, 'goal' | 'rules'>,
-  report: (progress: WaitProgress) => boolean,
-): Following {
+/** A wait, reported. It ends when it is done, or is stopped. */
+export function follow(surroundings: FollowSurroundings, { goal, rules, reports, report }: FollowOptions): Following {
   const { clock, onAdvance } = surroundings;
   let isScheduled = false;
   let isBlocked = false;
@@ -35,17 +38,21 @@ export function follow(
     isScheduled = false;
     if (isBlocked || hasStopped) return;
     cancelLater();
-    const nowUs = clock.nowUs();
-    const isEarly = nowUs < notBeforeUs;
+    const earlyMs = reports === 'each' ? (notBeforeUs - clock.nowUs()) / 1000 : Number.POSITIVE_INFINITY;
+    const isEarly = earlyMs > 0;
     const progress = isEarly && !wait.mayBeDone ? null : wait.progress();
-    if (progress === null || (isEarly && !progress.isDone)) {
-      cancelLater = clock.after((notBeforeUs - nowUs) / 1000, look);
-      return;
+    if (progress !== null && (progress.isDone || !isEarly)) {
+      notBeforeUs = clock.nowUs() + reportIntervalMs * 1000;
+      isBlocked = !report(progress);
     }
-    notBeforeUs = nowUs + reportIntervalMs * 1000;
-    isBlocked = !report(progress);
-    if (progress.isDone) stop();
-    else if (progress.againMs !== null) cancelLater = clock.after(progress.againMs, look);
+    if (progress?.isDone) stop();
+    else
+      lookAgainIn(
+        Math.min(isEarly ? earlyMs : Number.POSITIVE_INFINITY, progress?.againMs ?? Number.POSITIVE_INFINITY),
+      );
+  };
+  const lookAgainIn = (ms: number) => {
+    if (Number.isFinite(ms)) cancelLater = clock.after(ms, look);
   };
   const schedule = () => {
     if (isScheduled || hasStopped) return;
@@ -62,6 +69,7 @@ export function follow(
   };
   schedule();
   return {
+    progress: () => wait.progress(),
     stop,
     drained() {
       isBlocked = false;

@@ -1,21 +1,30 @@
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import type { Lateness } from './lateness.ts';
 import { covers, type NodeRecord } from './node-record.ts';
 
 /** What is waited for on each node. */
 export interface Goal {
-  isReached(record: NodeRecord): boolean;
-  /** There are new versions. True: every node is to be looked at again. */
+  look(record: NodeRecord): Verdict;
+  /** There are new versions. True: they may change what was said of nodes, and every node is to be looked at again. */
   advance(): boolean;
-  /** Why it cannot be reached yet whatever nodes acknowledge, in words; null: it can. */
-  pending(): string | null;
+  /** Why a node is late, where its own state does not say it. */
+  whyLate(record: NodeRecord): Lateness | null;
+  /** What it means that no node counts, in words: then it is not reached, because that would be a promise about nothing. */
+  readonly nobody: string;
 }
+
+/** `unconcerned`: the node has nothing to do with it and does not count. */
+export type Verdict = 'reached' | 'late' | 'unconcerned';
+
+export const noNodes = 'no node has connected; start one with: octoplane node --controller HOST:PORT';
 
 /**
  * A node has a version, or nothing to do with it.
  * `concernsKey`: entries that must not be held back; undefined: none that the version changed.
  */
 export const versionGoal = (sequence: number, concernsKey?: (key: ServicePortKey) => boolean): Goal => ({
-  isReached: (record) => covers(record, sequence, concernsKey),
+  look: (record) => (covers(record, sequence, concernsKey) ? 'reached' : 'late'),
   advance: () => false,
-  pending: () => null,
+  whyLate: () => null,
+  nobody: noNodes,
 });

@@ -11,7 +11,7 @@ export function lagUs(record: NodeRecord, history: History, nowUs: number): numb
 
 /** Why a node is late. */
 export interface Lateness {
-  readonly reason: 'slow' | 'refused' | 'disconnected' | 'absent' | 'never connected';
+  readonly reason: 'slow' | 'refused' | 'disconnected' | 'absent' | 'never connected' | 'still chosen';
   readonly words: string;
 }
 

@@ -61,7 +61,9 @@ describe('a wait', () => {
   test('is not done while there is no node at all', () => {
     const fixture = bookOf();
     for (const record of fixture.nodes) fixture.book.forget(record);
-    expect(waiting(fixture).wait.progress()).toMatchObject({ nodes: 0, isDone: false });
+    const progress = waiting(fixture).wait.progress();
+    expect(progress).toMatchObject({ nodes: 0, isDone: false });
+    expect(progress.nobody).toContain('no node has connected');
   });
 
   test('a disconnected node is late, and says so', () => {

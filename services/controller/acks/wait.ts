@@ -1,3 +1,4 @@
+import { nodeName } from '@octoplane/model/keys.ts';
 import type { Clock } from '../clock.ts';
 import type { Census } from './census.ts';
 import type { Goal } from './goal.ts';
@@ -30,6 +31,8 @@ export interface WaitProgress {
   readonly uncounted: readonly string[];
   /** 0: the controller has settled (census.ts). */
   readonly settlingMs: number;
+  /** Goal.nobody, while no node counts. */
+  readonly nobody: string | null;
   readonly isDone: boolean;
   /** When time alone may change the answer. Null: it cannot. */
   readonly againMs: number | null;
@@ -55,8 +58,9 @@ export interface WaitOptions {
 }
 
 /**
- * Follows which of the nodes that count (census.ts) have reached a goal. Costs a look per node that changes. With no node at all it is
- * not done: that would be a promise about nothing.
+ * Follows which of the nodes that count (census.ts) have reached a goal. With no node at all it is not done: that would be a promise about nothing.
+ *
+ * Costs a look per node that changes, and holds the late nodes only: in a rollout a thousand of them may run at once, on thousands of nodes.
  */
 export class Wait {
   readonly #book: NodeBook;
@@ -64,7 +68,6 @@ export class Wait {
   readonly #clock: Clock;
   readonly #goal: Goal;
   readonly #rules: WaitRules;
-  readonly #selected = new Set<NodeRecord>();
   readonly #late = new Set<NodeRecord>();
   readonly #onChange: () => void;
   readonly #stop: () => void;
@@ -93,7 +96,7 @@ export class Wait {
     if (isOtherwise || this.#rules.everyNode) this.#onChange();
   }
 
-  /** False: certainly not, at no cost. */
+  /** False: certainly not. Costs nothing, where `progress` looks at every node. */
   get mayBeDone(): boolean {
     return this.#late.size === 0 || this.#rules.quorum.t !== 'all' || this.#rules.ignoreGoneMs !== null;
   }
@@ -107,10 +110,9 @@ export class Wait {
       ...(doesMissingCount ? missing.map((name) => ({ name, hasNodeObject: true })) : []),
     ];
     const { late, ignored, againMs } = this.#sortLate();
-    const nodes = this.#selected.size - ignored.length + unknown.length;
-    const programmed = this.#selected.size - this.#late.size;
+    const programmed = this.#countReached();
+    const nodes = programmed + late.length + unknown.length;
     const required = requiredOf(this.#rules.quorum, nodes);
-    const isEnough = nodes > 0 && programmed >= required;
     return {
       nodes,
       programmed,
@@ -120,7 +122,8 @@ export class Wait {
       ignored,
       uncounted: doesMissingCount ? [] : missing,
       settlingMs,
-      isDone: isEnough && settlingMs === 0 && this.#goal.pending() === null,
+      nobody: nodes === 0 ? this.#goal.nobody : null,
+      isDone: nodes > 0 && programmed >= required && settlingMs === 0,
       againMs: settlingMs > 0 ? Math.min(settlingMs, againMs ?? settlingMs) : againMs,
     };
   }
@@ -137,10 +140,16 @@ export class Wait {
   }
 
   #unknownNames(): readonly string[] {
-    const { names } = this.#rules.selection;
-    if (names.length === 0) return names;
-    const known = new Set(Array.from(this.#selected, ({ name }): string => name));
-    return names.filter((name) => !known.has(name));
+    return this.#rules.selection.names.filter((name) => this.#book.find(nodeName(name)) === null);
+  }
+
+  #countReached(): number {
+    let reached = 0;
+    for (const record of this.#book.records) {
+      if (this.#late.has(record) || !this.#rules.selection.matches(record)) continue;
+      if (this.#goal.look(record) === 'reached') reached++;
+    }
+    return reached;
   }
 
   #sortLate(): Pick<WaitProgress, 'late' | 'ignored' | 'againMs'> {
@@ -167,15 +176,13 @@ export class Wait {
     for (const record of this.#book.records) this.#look(record);
   }
 
-  /** True when something changed. */
+  /** True when it has become late, or is not any more. */
   #look(record: NodeRecord): boolean {
     const isSelected = this.#book.find(record.name) === record && this.#rules.selection.matches(record);
-    const isLate = isSelected && !this.#goal.isReached(record);
-    const changed = this.#selected.has(record) !== isSelected || this.#late.has(record) !== isLate;
-    if (isSelected) this.#selected.add(record);
-    else this.#selected.delete(record);
+    const isLate = isSelected && this.#goal.look(record) === 'late';
+    if (isLate === this.#late.has(record)) return false;
     if (isLate) this.#late.add(record);
     else this.#late.delete(record);
-    return changed;
+    return true;
   }
 }

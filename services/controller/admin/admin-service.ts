@@ -12,7 +12,7 @@ import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import { AdminError } from './admin-error.ts';
 import { Coverage, type Directory, serviceToProto } from './services.ts';
 import { changeToProto, nodeToProto } from './to-proto.ts';
-import { hasRead, rulesOf, serveWait, type WaitDependencies } from './wait-call.ts';
+import { conditionOf, hasRead, rulesOf, serveWait, type WaitDependencies } from './wait-call.ts';
 
 export interface AdminDependencies extends WaitDependencies {
   readonly release: string;
@@ -68,6 +68,7 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
         requireAdmin(dependencies, call);
         const { request } = call;
         const rules = rulesOf(request, selectionOf(request.selectors));
+        const condition = conditionOf(request);
         // Before anything is written: a source that is not known, or a version that is not there.
         const isReady = hasRead(request, history);
         if (isReady && request.sequence > history.head)
@@ -76,12 +77,13 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
             `version ${request.sequence} is not there yet; the head is ${history.head}`,
           );
         // A Service that was just written may come with the inputs.
+        const wasThere = condition !== null || history.newestOf(request.service as ServiceName) !== null;
         const service = isReady
-          ? serviceOf(request.service, directory, history.newestOf(request.service as ServiceName) !== null)
+          ? serviceOf(request.service, directory, wasThere)
           : request.service === ''
             ? null
             : (request.service as ServiceName);
-        serveWait(call, { request, rules, service }, dependencies);
+        serveWait(call, { request, rules, service, condition }, dependencies);
       } catch (error) {
         call.emit('error', grpcError(error, dependencies.logger));
       }

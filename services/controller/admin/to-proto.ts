@@ -9,7 +9,7 @@ import type {
 import { LateNode_Reason, NodeStatus_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { Convergence } from '../acks/convergence.ts';
-import { type Lateness, lagUs, lateness, neverConnected } from '../acks/lateness.ts';
+import { type Lateness, lagUs, neverConnected } from '../acks/lateness.ts';
 import { type NodeRecord, type NodeState, stateOf } from '../acks/node-record.ts';
 import type { WaitProgress } from '../acks/wait.ts';
 import type { Commit, History, Version } from '../history/history.ts';
@@ -84,20 +84,19 @@ const lateReasons: Record<Lateness['reason'], LateNode_Reason> = {
   disconnected: LateNode_Reason.DISCONNECTED,
   absent: LateNode_Reason.ABSENT,
   'never connected': LateNode_Reason.NEVER_CONNECTED,
+  'still chosen': LateNode_Reason.STILL_CHOSEN,
 };
 
 export function progressToProto(
   progress: WaitProgress,
-  version: Version,
-  history: History,
-  nowUs: number,
+  { version, whyLate }: { readonly version: Version; readonly whyLate: (record: NodeRecord) => Lateness },
 ): WaitResponse {
   const { nodes, programmed, required, ignored, uncounted, settlingMs, isDone } = progress;
   const known = (records: readonly NodeRecord[]): LateNode[] =>
     records
       .toSorted((a, b) => a.programmed - b.programmed)
       .slice(0, maxLateNodes)
-      .map((record) => lateToProto(record.name, record.reported, lateness(record, history, nowUs)));
+      .map((record) => lateToProto(record.name, record.reported, whyLate(record)));
   const unknown = progress.unknown.map(({ name, hasNodeObject }) =>
     lateToProto(name, null, neverConnected(hasNodeObject)),
   );
@@ -112,7 +111,7 @@ export function progressToProto(
     ignored: [...known(ignored), ...unseen].slice(0, maxLateNodes),
     ignoredNodes: ignored.length + uncounted.length,
     settlingMs,
-    pending: '',
+    nobody: progress.nobody ?? '',
   };
 }
 

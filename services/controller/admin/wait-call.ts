@@ -1,18 +1,28 @@
 import { type ServerWritableStream, status } from '@grpc/grpc-js';
-import type { WaitRequest, WaitResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import {
+  EndpointCondition_State,
+  type WaitRequest,
+  type WaitResponse,
+} from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { ServiceName } from '@octoplane/model/keys.ts';
-import { type Following, type FollowSurroundings, follow } from '../acks/follow.ts';
+import { EndpointGoal, type EndpointGoalOptions } from '../acks/endpoint-goal.ts';
+import type { EndpointIndex } from '../acks/endpoint-index.ts';
+import { parseEndpointTarget } from '../acks/endpoint-target.ts';
+import { type FollowSurroundings, follow } from '../acks/follow.ts';
 import { type Goal, versionGoal } from '../acks/goal.ts';
+import type { KernelKnowledge } from '../acks/kernel-entries.ts';
+import { lateness } from '../acks/lateness.ts';
+import type { NodeRecord } from '../acks/node-record.ts';
 import type { Quorum } from '../acks/quorum.ts';
 import type { NodeSelection } from '../acks/selectors.ts';
-import type { WaitRules } from '../acks/wait.ts';
+import type { WaitProgress, WaitRules } from '../acks/wait.ts';
 import type { History } from '../history/history.ts';
 import { AdminError } from './admin-error.ts';
 import { keysOfService } from './services.ts';
 import { progressToProto } from './to-proto.ts';
 
-export interface WaitDependencies extends FollowSurroundings {
-  readonly history: History;
+export interface WaitDependencies extends FollowSurroundings, KernelKnowledge {
+  readonly endpoints: EndpointIndex;
   /** Aborted when the controller goes away: whoever waits is told to ask another. */
   readonly signal: AbortSignal;
 }
@@ -21,14 +31,19 @@ interface WaitPlan {
   readonly request: WaitRequest;
   readonly rules: WaitRules;
   readonly service: ServiceName | null;
+  /** Null: a version is waited for. */
+  readonly condition: EndpointCondition | null;
 }
+
+type EndpointCondition = Omit<EndpointGoalOptions, 'service'>;
 
 /** AdminService.Wait: first for the inputs, then for the nodes. Reports are conflated to what the client reads. */
 export function serveWait(
   call: ServerWritableStream<WaitRequest, WaitResponse>,
-  { request, rules, service }: WaitPlan,
+  plan: WaitPlan,
   dependencies: WaitDependencies,
 ): void {
+  const { request, rules } = plan;
   const { history, clock, onAdvance, signal } = dependencies;
   let stop: () => void = () => undefined;
   const leave = () => call.emit('error', new AdminError(status.UNAVAILABLE, 'the controller is going away'));
@@ -40,13 +55,16 @@ export function serveWait(
   });
 
   const waitForNodes = () => {
-    const { sequence, goal } = targetOf(request, service, history);
-    const version = { epoch: history.epoch, sequence };
-    const following: Following = follow(dependencies, { goal, rules }, (progress) => {
-      const isWritable = call.write(progressToProto(progress, version, history, clock.nowUs()));
+    const { sequence, goal } = targetOf(plan, dependencies);
+    const report = (progress: WaitProgress): boolean => {
+      const nowUs = clock.nowUs();
+      const whyLate = (record: NodeRecord) => goal.whyLate(record) ?? lateness(record, history, nowUs);
+      const version = { epoch: history.epoch, sequence: sequence ?? history.head };
+      const isWritable = call.write(progressToProto(progress, { version, whyLate }));
       if (progress.isDone) call.end();
       return isWritable;
-    });
+    };
+    const following = follow(dependencies, { goal, rules, reports: 'each', report });
     call.on('drain', () => following.drained());
     stop = () => following.stop();
   };
@@ -72,6 +90,26 @@ export function hasRead(request: WaitRequest, history: History): boolean {
   });
 }
 
+/** Null: a version is waited for. @throws AdminError */
+export function conditionOf({ endpoint, sequence }: WaitRequest): EndpointCondition | null {
+  if (endpoint === undefined) return null;
+  const target = parseEndpointTarget(endpoint.address);
+  const state = states[endpoint.state];
+  if (target === null)
+    throw new AdminError(
+      status.INVALID_ARGUMENT,
+      `"${endpoint.address}" is no endpoint; write 10.244.1.2:8080, [fd00::1]:8080, or an address for all its ports`,
+    );
+  if (state === undefined) throw new AdminError(status.INVALID_ARGUMENT, 'an endpoint is PROGRAMMED or GONE');
+  if (sequence !== 0) throw new AdminError(status.INVALID_ARGUMENT, 'wait for an endpoint or for a version, not both');
+  return { target, state };
+}
+
+const states: Readonly<Record<number, EndpointGoalOptions['state']>> = {
+  [EndpointCondition_State.PROGRAMMED]: 'programmed',
+  [EndpointCondition_State.GONE]: 'gone',
+};
+
 /** @throws AdminError */
 export function rulesOf(request: WaitRequest, selection: NodeSelection): WaitRules {
   const { quorumNodes, quorumPercent, ignoreGoneMs, everyNode } = request;
@@ -93,11 +131,13 @@ function quorumOf(nodes: number, percent: number): Quorum {
   return { t: 'percent', percent };
 }
 
+/** `sequence` null: the newest version, whichever that is. */
 function targetOf(
-  request: WaitRequest,
-  service: ServiceName | null,
-  history: History,
-): { readonly sequence: number; readonly goal: Goal } {
+  { request, service, condition }: WaitPlan,
+  { history, views, endpoints }: WaitDependencies,
+): { readonly sequence: number | null; readonly goal: Goal } {
+  if (condition !== null)
+    return { sequence: null, goal: new EndpointGoal({ ...condition, service }, { history, views }, endpoints) };
   if (service === null) {
     const sequence = request.sequence || history.head;
     return { sequence, goal: versionGoal(sequence) };

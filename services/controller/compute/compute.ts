@@ -115,6 +115,13 @@ export class Compute implements Views {
     return ruleSet;
   }
 
+  /** Every entry of every view; those that views share may come several times. */
+  *allEntries(): Generator<Entry> {
+    for (const { entries } of this.#classes.values()) yield* entries.values();
+    for (const { entries } of this.#nodes.values())
+      for (const entry of entries.values()) if (entry !== null) yield entry;
+  }
+
   /** The same state, computed from nothing. */
   recompute(): Compute {
     const full = new Compute(this.#state);

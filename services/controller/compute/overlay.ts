@@ -5,6 +5,7 @@ import {
   type EndpointId,
   type Entry,
   endpointFlags,
+  lowerBound,
 } from '@octoplane/model/rule-set.ts';
 import type { Candidate, PreparedPort } from './prepare.ts';
 import { resolvePort, sharing } from './resolve.ts';
@@ -76,17 +77,4 @@ function laidOver(endpoints: readonly Endpoint[], patches: readonly Endpoint[]):
     else if (replaced.flags !== patch.flags) result[at] = patch;
   }
   return result;
-}
-
-/** The first index whose endpoint does not come before `id`. */
-function lowerBound(endpoints: readonly Endpoint[], id: EndpointId): number {
-  let low = 0;
-  let high = endpoints.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const endpoint = endpoints[middle];
-    if (endpoint !== undefined && compareEndpoints(endpoint, id) < 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

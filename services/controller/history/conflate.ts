@@ -38,9 +38,14 @@ export function concerns(batch: Batch, node: NodeName, id: ClassId): boolean {
 /** Does the batch change this entry for this node, or may it, because the node moved? */
 export function touches(batch: Batch, node: NodeName, id: ClassId, key: ServicePortKey): boolean {
   if (batch.moved.includes(node)) return true;
-  const own = batch.overlays.get(node)?.find((change) => change.key === key);
-  if (own) return own.before !== own.after;
-  return batch.classes.get(id)?.some((change) => change.key === key) ?? false;
+  const change = changeOf(batch, node, id, key);
+  return change !== null && change.before !== change.after;
+}
+
+/** What the batch says of this entry for this node; null: nothing. */
+export function changeOf(batch: Batch, node: NodeName, id: ClassId, key: ServicePortKey): OverlayChange | null {
+  const isOfKey = (change: OverlayChange) => change.key === key;
+  return batch.overlays.get(node)?.find(isOfKey) ?? batch.classes.get(id)?.find(isOfKey) ?? null;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { listenError } from '../grpc-server.ts';
 import { formFor, type MetricsRegistry, metricsText } from './metrics-text.ts';
 
@@ -7,10 +7,16 @@ export interface Health {
   whyNotReady(): string | null;
 }
 
-/** /healthz, /livez, /readyz and /metrics. */
-export function httpServer(health: Health, registry: MetricsRegistry): Server {
+/** Who answers other paths; false: it is none of his. */
+export interface Paths {
+  serve(url: URL, request: IncomingMessage, response: ServerResponse): boolean;
+}
+
+/** /healthz, /livez, /readyz and /metrics, and what the gate answers. */
+export function httpServer(health: Health, registry: MetricsRegistry, gate: Paths): Server {
   return createServer((request, response) => {
-    const path = new URL(request.url ?? '/', 'http://controller').pathname;
+    const url = new URL(request.url ?? '/', 'http://controller');
+    const path = url.pathname;
     const text = (code: number, body: string) => {
       response.writeHead(code, { 'content-type': 'text/plain; charset=utf-8' });
       response.end(request.method === 'HEAD' ? undefined : `${body}\n`);
@@ -31,8 +37,8 @@ export function httpServer(health: Health, registry: MetricsRegistry): Server {
         },
         (error: Error) => text(500, error.message),
       );
-    } else {
-      text(404, 'GET /healthz, /livez, /readyz or /metrics');
+    } else if (request.method === 'HEAD' || !gate.serve(url, request, response)) {
+      text(404, 'GET /healthz, /livez, /readyz, /metrics, /gone or /programmed');
     }
   });
 }

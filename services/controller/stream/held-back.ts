@@ -5,6 +5,7 @@ import type { RefusedEntry } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Entry, emptyRuleSet, entriesEqual } from '@octoplane/model/rule-set.ts';
 import type { Views } from '../compute/batch.ts';
+import { viewEntry } from '../compute/view-entry.ts';
 import type { Conflated } from '../history/conflate.ts';
 
 /** An entry that a node refused: its frames leave it out until its view's is another. */
@@ -18,13 +19,6 @@ export interface HeldBack {
 export type HeldBackEntries = ReadonlyMap<ServicePortKey, HeldBack>;
 
 export const nothingHeldBack: HeldBackEntries = new Map();
-
-/** A view's entry for a key. */
-export function viewEntry(views: Views, node: NodeName, key: ServicePortKey): Entry | null {
-  const overlay = views.overlay(node);
-  const own = overlay.get(key);
-  return own !== undefined ? own : (views.classRuleSet(views.classOf(node)).get(key) ?? null);
-}
 
 /** The digest that the node ends with: its view's, but for what is held back. */
 export function digestWithout(views: Views, node: NodeName, heldBack: HeldBackEntries): Digest {

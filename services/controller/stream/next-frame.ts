@@ -1,9 +1,10 @@
 import type { Digest } from '@octoplane/model/digest.ts';
 import type { NodeName } from '@octoplane/model/keys.ts';
+import { viewEntry } from '../compute/view-entry.ts';
 import type { Conflated } from '../history/conflate.ts';
 import { type DeltaFrame, traceparentsOf } from './deltas.ts';
 import { encodeFrame, seal } from './frame-bytes.ts';
-import { digestWithout, type HeldBackEntries, stillHeldBack, viewEntry, withoutHeldBack } from './held-back.ts';
+import { digestWithout, type HeldBackEntries, stillHeldBack, withoutHeldBack } from './held-back.ts';
 import type { Base, SessionContext } from './session-context.ts';
 
 /** One frame for one node, ready to be written. */

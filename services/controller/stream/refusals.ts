@@ -1,7 +1,8 @@
 import { type Nack, Nack_Reason, type RefusedEntry } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
+import { viewEntry } from '../compute/view-entry.ts';
 import { touches } from '../history/conflate.ts';
-import { type HeldBack, heldEntry, viewEntry } from './held-back.ts';
+import { type HeldBack, heldEntry } from './held-back.ts';
 import type { NextFrame } from './next-frame.ts';
 import type { Base, SessionContext } from './session-context.ts';
 

@@ -68,6 +68,11 @@ export class FakeCluster implements Cluster {
     return wrap(digest);
   }
 
+  *allEntries(): Generator<Entry> {
+    for (const { ruleSet } of this.#classes.values()) yield* ruleSet.values();
+    for (const own of this.#overlays.values()) for (const entry of own.values()) if (entry) yield entry;
+  }
+
   view(node: NodeName): Map<ServicePortKey, Entry> {
     const view = new Map(this.classRuleSet(this.classOf(node)));
     for (const [key, entry] of this.overlay(node)) {

@@ -348,6 +348,71 @@ export interface WaitRequest {
    * has settled, and are in `ignored` after that.
    */
   readonly everyNode: boolean;
+  /** Wait for one endpoint instead of a version; with `service`: only in that one. `sequence` must be 0. */
+  readonly endpoint: EndpointCondition | undefined;
+}
+
+/**
+ * What is waited for follows new versions: an endpoint that the sources have yet to add or to withdraw is waited for.
+ * WaitResponse.version is then the newest version.
+ */
+export interface EndpointCondition {
+  /** "10.244.1.2:8080", "[fd00::1]:8080", or an address for all its ports. */
+  readonly address: string;
+  readonly state: EndpointCondition_State;
+}
+
+export const EndpointCondition_State = {
+  UNSPECIFIED: 0,
+  /** PROGRAMMED - Every node that is to send new connections there has it in its kernel. Only those nodes count, and there must be one. */
+  PROGRAMMED: 1,
+  /**
+   * GONE - No node's kernel sends new connections there any more. A node that has not acknowledged it may still, so every node counts, those that
+   * are cut off by name. Connections that were open go on.
+   */
+  GONE: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type EndpointCondition_State = typeof EndpointCondition_State[keyof typeof EndpointCondition_State];
+
+export namespace EndpointCondition_State {
+  export type UNSPECIFIED = typeof EndpointCondition_State.UNSPECIFIED;
+  export type PROGRAMMED = typeof EndpointCondition_State.PROGRAMMED;
+  export type GONE = typeof EndpointCondition_State.GONE;
+  export type UNRECOGNIZED = typeof EndpointCondition_State.UNRECOGNIZED;
+}
+
+export function endpointCondition_StateFromJSON(object: any): EndpointCondition_State {
+  switch (object) {
+    case 0:
+    case "STATE_UNSPECIFIED":
+      return EndpointCondition_State.UNSPECIFIED;
+    case 1:
+    case "STATE_PROGRAMMED":
+      return EndpointCondition_State.PROGRAMMED;
+    case 2:
+    case "STATE_GONE":
+      return EndpointCondition_State.GONE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return EndpointCondition_State.UNRECOGNIZED;
+  }
+}
+
+export function endpointCondition_StateToJSON(object: EndpointCondition_State): string {
+  switch (object) {
+    case EndpointCondition_State.UNSPECIFIED:
+      return "STATE_UNSPECIFIED";
+    case EndpointCondition_State.PROGRAMMED:
+      return "STATE_PROGRAMMED";
+    case EndpointCondition_State.GONE:
+      return "STATE_GONE";
+    case EndpointCondition_State.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
 }
 
 export interface WaitResponse {
@@ -367,8 +432,8 @@ export interface WaitResponse {
   readonly ignoredNodes: number;
   /** How long the controller will still wait for nodes to come back after its start, 0: not at all. */
   readonly settlingMs: number;
-  /** What must happen before any node can be in time, in words; empty: nothing. */
-  readonly pending: string;
+  /** Why no node counts, in words; empty: some do. */
+  readonly nobody: string;
 }
 
 export interface LateNode {
@@ -393,6 +458,8 @@ export const LateNode_Reason = {
   ABSENT: 4,
   /** NEVER_CONNECTED - Is named by the call or by a Node object, and has never connected. */
   NEVER_CONNECTED: 5,
+  /** STILL_CHOSEN - Is told to send connections to an endpoint that is to be gone. */
+  STILL_CHOSEN: 6,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -405,6 +472,7 @@ export namespace LateNode_Reason {
   export type DISCONNECTED = typeof LateNode_Reason.DISCONNECTED;
   export type ABSENT = typeof LateNode_Reason.ABSENT;
   export type NEVER_CONNECTED = typeof LateNode_Reason.NEVER_CONNECTED;
+  export type STILL_CHOSEN = typeof LateNode_Reason.STILL_CHOSEN;
   export type UNRECOGNIZED = typeof LateNode_Reason.UNRECOGNIZED;
 }
 
@@ -428,6 +496,9 @@ export function lateNode_ReasonFromJSON(object: any): LateNode_Reason {
     case 5:
     case "REASON_NEVER_CONNECTED":
       return LateNode_Reason.NEVER_CONNECTED;
+    case 6:
+    case "REASON_STILL_CHOSEN":
+      return LateNode_Reason.STILL_CHOSEN;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -449,6 +520,8 @@ export function lateNode_ReasonToJSON(object: LateNode_Reason): string {
       return "REASON_ABSENT";
     case LateNode_Reason.NEVER_CONNECTED:
       return "REASON_NEVER_CONNECTED";
+    case LateNode_Reason.STILL_CHOSEN:
+      return "REASON_STILL_CHOSEN";
     case LateNode_Reason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -3036,6 +3109,7 @@ function createBaseWaitRequest(): WaitRequest {
     quorumPercent: 0,
     ignoreGoneMs: 0,
     everyNode: false,
+    endpoint: undefined,
   };
 }
 
@@ -3064,6 +3138,9 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     }
     if (message.everyNode !== false) {
       writer.uint32(64).bool(message.everyNode);
+    }
+    if (message.endpoint !== undefined) {
+      EndpointCondition.encode(message.endpoint, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -3145,6 +3222,14 @@ export const WaitRequest: MessageFns<WaitRequest> = {
             message.everyNode = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.endpoint = EndpointCondition.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3185,6 +3270,7 @@ export const WaitRequest: MessageFns<WaitRequest> = {
         : isSet(object.every_node)
         ? globalThis.Boolean(object.every_node)
         : false,
+      endpoint: isSet(object.endpoint) ? EndpointCondition.fromJSON(object.endpoint) : undefined,
     };
   },
 
@@ -3214,6 +3300,9 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     if (message.everyNode !== false) {
       obj.everyNode = message.everyNode;
     }
+    if (message.endpoint !== undefined) {
+      obj.endpoint = EndpointCondition.toJSON(message.endpoint);
+    }
     return obj;
   },
 
@@ -3230,6 +3319,94 @@ export const WaitRequest: MessageFns<WaitRequest> = {
     message.quorumPercent = object.quorumPercent ?? 0;
     message.ignoreGoneMs = object.ignoreGoneMs ?? 0;
     message.everyNode = object.everyNode ?? false;
+    message.endpoint = (object.endpoint !== undefined && object.endpoint !== null)
+      ? EndpointCondition.fromPartial(object.endpoint)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseEndpointCondition(): EndpointCondition {
+  return { address: "", state: 0 };
+}
+
+export const EndpointCondition: MessageFns<EndpointCondition> = {
+  encode(message: EndpointCondition, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.state !== 0) {
+      writer.uint32(16).int32(message.state);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndpointCondition {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndpointCondition() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EndpointCondition {
+    return {
+      address: isSet(object.address) ? globalThis.String(object.address) : "",
+      state: isSet(object.state) ? endpointCondition_StateFromJSON(object.state) : 0,
+    };
+  },
+
+  toJSON(message: EndpointCondition): unknown {
+    const obj: any = {};
+    if (message.address !== "") {
+      obj.address = message.address;
+    }
+    if (message.state !== 0) {
+      obj.state = endpointCondition_StateToJSON(message.state);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<EndpointCondition>, I>>(base?: I): EndpointCondition {
+    return EndpointCondition.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<EndpointCondition>, I>>(object: I): EndpointCondition {
+    const message = createBaseEndpointCondition() as any;
+    message.address = object.address ?? "";
+    message.state = object.state ?? 0;
     return message;
   },
 };
@@ -3245,7 +3422,7 @@ function createBaseWaitResponse(): WaitResponse {
     ignored: [],
     ignoredNodes: 0,
     settlingMs: 0,
-    pending: "",
+    nobody: "",
   };
 }
 
@@ -3278,8 +3455,8 @@ export const WaitResponse: MessageFns<WaitResponse> = {
     if (message.settlingMs !== 0) {
       writer.uint32(72).uint64(message.settlingMs);
     }
-    if (message.pending !== "") {
-      writer.uint32(82).string(message.pending);
+    if (message.nobody !== "") {
+      writer.uint32(82).string(message.nobody);
     }
     return writer;
   },
@@ -3374,7 +3551,7 @@ export const WaitResponse: MessageFns<WaitResponse> = {
               break;
             }
 
-            message.pending = reader.string();
+            message.nobody = reader.string();
             continue;
           }
         }
@@ -3408,7 +3585,7 @@ export const WaitResponse: MessageFns<WaitResponse> = {
         : isSet(object.settling_ms)
         ? globalThis.Number(object.settling_ms)
         : 0,
-      pending: isSet(object.pending) ? globalThis.String(object.pending) : "",
+      nobody: isSet(object.nobody) ? globalThis.String(object.nobody) : "",
     };
   },
 
@@ -3441,8 +3618,8 @@ export const WaitResponse: MessageFns<WaitResponse> = {
     if (message.settlingMs !== 0) {
       obj.settlingMs = Math.round(message.settlingMs);
     }
-    if (message.pending !== "") {
-      obj.pending = message.pending;
+    if (message.nobody !== "") {
+      obj.nobody = message.nobody;
     }
     return obj;
   },
@@ -3463,7 +3640,7 @@ export const WaitResponse: MessageFns<WaitResponse> = {
     message.ignored = object.ignored?.map((e) => LateNode.fromPartial(e)) || [];
     message.ignoredNodes = object.ignoredNodes ?? 0;
     message.settlingMs = object.settlingMs ?? 0;
-    message.pending = object.pending ?? "";
+    message.nobody = object.nobody ?? "";
     return message;
   },
 };
