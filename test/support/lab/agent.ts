@@ -17,7 +17,7 @@ import type { AgentSetting, Call, DialRequest, Reply, ServerSpec, Tally, Verbs }
 const setting = JSON.parse(process.argv[2] ?? '') as AgentSetting;
 writeFileSync(join(setting.cgroup, 'cgroup.procs'), `${process.pid}`);
 
-const servers = new Map<string, () => void | Promise<void>>();
+const servers = new Map<string, { stop(): void | Promise<void>; retire?(): Promise<void> }>();
 const flows = new Map<string, TcpConnection | UdpFlow>();
 const watches = new Map<string, SegmentWatch>();
 const loads = new Map<string, Load>();
@@ -29,16 +29,24 @@ const verbs: Verbs = {
     const netns = netnsOf(spec.at);
     const name = spec.as ?? spec.at;
     if (spec.transport === 'TCP') servers.set(key, await serveTcp(netns, name, spec.ip, spec.port));
-    else if (spec.transport === 'UDP') servers.set(key, await serveUdp(netns, name, spec.ip, spec.port));
-    else servers.set(key, serveSctp(netns, name, spec.ip, spec.port));
+    else if (spec.transport === 'UDP') servers.set(key, { stop: await serveUdp(netns, name, spec.ip, spec.port) });
+    else servers.set(key, { stop: serveSctp(netns, name, spec.ip, spec.port) });
   },
 
   async stopServing(spec) {
     const keys = spec === null ? [...servers.keys()] : [serverKey(spec)];
     for (const key of keys) {
-      await servers.get(key)?.();
+      await servers.get(key)?.stop();
       servers.delete(key);
     }
+  },
+
+  async retire(spec) {
+    const key = serverKey(spec);
+    const { retire } = named(servers, key);
+    if (!retire) throw new Error('only TCP servers retire');
+    servers.delete(key);
+    await retire();
   },
 
   dial,

@@ -152,6 +152,11 @@ export class Lab implements AsyncDisposable {
     return this.#agentOf(spec.at).serve(spec);
   }
 
+  /** Ends a pod's TCP server as a program ends that was asked to: no connection that it has taken fails. */
+  retire(at: string, family: Family, port: number): Promise<void> {
+    return this.#agentOf(at).retire({ at, ip: this.place(at).addresses[family], port, transport: 'TCP' });
+  }
+
   async stopServing(): Promise<void> {
     await Promise.all([...this.#agents.values()].map((agent) => agent.verbs.stopServing(null)));
   }

@@ -13,13 +13,20 @@ export const serviceManifest = (
   spec,
 });
 
+export interface SliceOptions {
+  /** Default IPv4. */
+  readonly family?: Family;
+  /** Pods that are being deleted and still serve. */
+  readonly ending?: readonly string[];
+}
+
 /** One slice with these pods, all ready. */
 export const sliceManifest = (
   lab: Lab,
   service: string,
   pods: readonly string[],
   ports: readonly { readonly name?: string; readonly port: number; readonly protocol?: string }[],
-  family: Family = 'IPv4',
+  { family = 'IPv4', ending = [] }: SliceOptions = {},
 ): Manifest & { readonly endpoints: unknown } & Readonly<Record<string, unknown>> => ({
   apiVersion: 'discovery.k8s.io/v1',
   kind: 'EndpointSlice',
@@ -28,7 +35,7 @@ export const sliceManifest = (
   ports: ports.map(({ name = '', port, protocol = 'TCP' }) => ({ name, port, protocol })),
   endpoints: pods.map((pod) => ({
     addresses: [lab.place(pod).addresses[family]],
-    conditions: { ready: true, serving: true, terminating: false },
+    conditions: { ready: !ending.includes(pod), serving: true, terminating: ending.includes(pod) },
     nodeName: lab.hostOf(pod).name,
     zone: lab.hostOf(pod).zone,
   })),

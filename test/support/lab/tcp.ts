@@ -1,4 +1,5 @@
 import { createServer, isIPv4, type Server, Socket } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Ip } from '@octoplane/model/address.ts';
 import {
   bindSocket,
@@ -12,8 +13,15 @@ import {
 } from './libc.ts';
 import { formatAnswer, type Outcome, outcomeOf, type Peer, parseAnswer } from './outcome.ts';
 
+export interface TcpServer {
+  /** At once, with all its connections. */
+  stop(): Promise<void>;
+  /** As a program ends that was asked to: it takes what has been connected before, and is gone when its clients are. */
+  retire(): Promise<void>;
+}
+
 /** Answers every line with its name and the client's address, for as long as the client wants. */
-export async function serveTcp(netns: string, name: string, ip: Ip, port: number): Promise<() => Promise<void>> {
+export async function serveTcp(netns: string, name: string, ip: Ip, port: number): Promise<TcpServer> {
   const fd = openSocket(netns, isIPv4(ip) ? 4 : 6, socketTypes.stream, ipProtocols.any);
   closeOnFailure(fd, () => {
     setSocketOption(fd, 'reuseAddress', 1);
@@ -31,10 +39,19 @@ export async function serveTcp(netns: string, name: string, ip: Ip, port: number
     socket.on('close', () => connections.delete(socket));
   });
   await listening(server, fd);
-  return async () => {
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const socket of connections) socket.destroy();
-    await closed;
+  const close = () => new Promise<void>((resolve) => server.close(() => resolve()));
+  return {
+    async stop() {
+      const closed = close();
+      for (const socket of connections) socket.destroy();
+      await closed;
+    },
+    async retire() {
+      // Between two turns of the event loop everything is accepted that the kernel has connected.
+      await turn();
+      await turn();
+      await close();
+    },
   };
 }
 

@@ -8,6 +8,8 @@ export interface Verbs {
   serve(server: ServerSpec): Promise<void>;
   /** Stops one server, or all of this host's. Absent is no error. */
   stopServing(server: ServerSpec | null): Promise<void>;
+  /** Ends a TCP server as a program ends that was asked to. */
+  retire(server: ServerSpec): Promise<void>;
   dial(request: DialRequest): Promise<Outcome>;
   /** Dials until everybody in `until` has answered and at least `atLeast` times, at most `atMost` times. */
   dialMany(request: DialManyRequest): Promise<Tally>;
