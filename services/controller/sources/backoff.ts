@@ -17,9 +17,9 @@ export class Backoff {
     this.#nextMs = firstMs;
   }
 
-  /** Resolves when it is time to try again, or the signal aborts. */
-  wait(signal: AbortSignal): Promise<void> {
-    const ms = Math.random() * this.#nextMs;
+  /** Resolves when it is time to try again, no sooner than `atLeastMs`, or the signal aborts. */
+  wait(signal: AbortSignal, atLeastMs = 0): Promise<void> {
+    const ms = atLeastMs + Math.random() * this.#nextMs;
     this.#nextMs = Math.min(this.#nextMs * 2, mostMs);
     return new Promise((resolve) => {
       if (signal.aborted) {

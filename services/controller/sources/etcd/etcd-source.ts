@@ -9,16 +9,15 @@ import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../../clock.ts';
 import { Backoff } from '../backoff.ts';
 import type { LossGuardOptions } from '../loss-guard.ts';
-import { LossHold } from '../loss-hold.ts';
+import { Narrator, type Reading } from '../narrator.ts';
 import { type Source, SourceError, type SourceEvent } from '../source.ts';
 import { type Endpoint, formatEndpoints, parseEndpoints } from './endpoints.ts';
 import { type EtcdClient, headerOf } from './etcd-client.ts';
 import { EtcdError } from './etcd-error.ts';
-import { KeyTable } from './key-table.ts';
 import { catchUpKey, isObjectKey, prefixEnd, root } from './layout.ts';
 import { type ListedAt, listRange } from './list-range.ts';
 import { EtcdMembers, type EtcdTlsFiles } from './members.ts';
-import { type ReadValue, readValue } from './read-value.ts';
+import { readValue } from './read-value.ts';
 import { watchRange } from './watch-stream.ts';
 
 export interface EtcdSourceOptions {
@@ -46,9 +45,6 @@ interface Position {
   readonly revision: number;
 }
 
-/** Lines in the log for one round. */
-const maxRemarks = 50;
-
 const range = { key: Buffer.from(root), rangeEnd: prefixEnd(Buffer.from(root)) };
 
 /**
@@ -72,14 +68,11 @@ export class EtcdSource implements Source {
   readonly #clock: Clock;
   readonly #progressMs: number;
   readonly #stallMs: number;
-  readonly #lossGuard: LossGuardOptions;
-  readonly #table = new KeyTable();
-  /** Keys that a list did not have, kept for now. */
-  readonly #missing = new Set<string>();
+  readonly #narrator: Narrator;
   #position: Position | null = null;
   #mustList = false;
   #watching = false;
-  #told: string | null = null;
+  #emit: Emit = () => undefined;
   #catchingUp: Promise<void> | null = null;
 
   /** @throws SourceError UNSUPPORTED */
@@ -92,19 +85,24 @@ export class EtcdSource implements Source {
     this.#clock = options.clock ?? systemClock;
     this.#progressMs = options.progressMs ?? 5_000;
     this.#stallMs = options.stallMs ?? 15_000;
-    this.#lossGuard = options.lossGuard ?? {};
+    this.#narrator = new Narrator({
+      logger: this.#logger,
+      clock: this.#clock,
+      lossGuard: options.lossGuard ?? {},
+      onHoldOver: () => {
+        if (this.#watching) this.#tell(this.#narrator.letGo());
+      },
+    });
   }
 
   async run(emit: Emit, signal: AbortSignal): Promise<void> {
-    const hold: LossHold = new LossHold(this.#lossGuard, this.#clock, () => {
-      if (this.#watching) this.#tell(this.#letGo(hold), hold, emit);
-    });
+    this.#emit = emit;
     const backoff = new Backoff(this.#clock);
     try {
       for (let turn = 0; !signal.aborted; turn++) {
         try {
           using client = this.#members.connect(turn);
-          await this.#follow(client, hold, emit, () => backoff.reset(), signal);
+          await this.#follow(client, () => backoff.reset(), signal);
         } catch (error) {
           if (!(error instanceof EtcdError)) throw error;
           if (signal.aborted) return;
@@ -112,14 +110,14 @@ export class EtcdSource implements Source {
             this.#logger.info({ reason: error.message }, 'the keys are listed again');
             this.#mustList = true;
             turn--;
-          } else this.#stale(error.message, emit);
+          } else this.#tell([], error.message);
         } finally {
           this.#watching = false;
         }
         await backoff.wait(signal);
       }
     } finally {
-      hold.close();
+      this.#narrator.close();
     }
   }
 
@@ -147,14 +145,8 @@ export class EtcdSource implements Source {
   }
 
   /** Lists if need be, then watches until something fails. */
-  async #follow(
-    client: EtcdClient,
-    hold: LossHold,
-    emit: Emit,
-    onCreated: () => void,
-    signal: AbortSignal,
-  ): Promise<never> {
-    if (!(await this.#canResume(client, signal))) this.#tell(await this.#list(client, hold, signal), hold, emit);
+  async #follow(client: EtcdClient, onCreated: () => void, signal: AbortSignal): Promise<never> {
+    if (!(await this.#canResume(client, signal))) this.#tell(await this.#list(client, signal));
     return watchRange(
       client,
       {
@@ -166,13 +158,13 @@ export class EtcdSource implements Source {
         onCreated: () => {
           this.#watching = true;
           onCreated();
-          const events = this.#letGo(hold);
-          if (events.length > 0 || this.#told !== null) this.#tell(events, hold, emit);
+          const events = this.#narrator.letGo();
+          if (events.length > 0 || this.#narrator.isStale) this.#tell(events);
         },
-        onEvents: (events) => this.#tell(this.#take(events, hold), hold, emit),
+        onEvents: (events) => this.#tell(this.#take(events)),
         onProgress: (revision) => {
           this.#advance(revision);
-          this.#tell([], hold, emit);
+          this.#tell([]);
         },
       },
       signal,
@@ -198,7 +190,7 @@ export class EtcdSource implements Source {
   }
 
   /** Reads all keys at one revision and answers with the difference to what was told; nothing is taken of a list that fails. */
-  async #list(client: EtcdClient, hold: LossHold, signal: AbortSignal): Promise<readonly SourceEvent[]> {
+  async #list(client: EtcdClient, signal: AbortSignal): Promise<readonly SourceEvent[]> {
     const before = this.#position;
     const changed: Reading[] = [];
     const present = new Set<string>();
@@ -209,16 +201,16 @@ export class EtcdSource implements Source {
         const key = kv.key.toString('utf8');
         if (!isObjectKey(key)) return;
         present.add(key);
-        const unchanged = this.#table.revisionOf(key) === kv.modRevision && continues(before, listedAt);
+        const unchanged = this.#narrator.table.revisionOf(key) === kv.modRevision && continues(before, listedAt);
         if (!unchanged) changed.push(readingOf(key, kv));
       },
       signal,
     );
     this.#position = this.#positionAt(at);
     this.#mustList = false;
-    this.#missing.clear();
-    for (const key of this.#table.keys) if (!present.has(key)) this.#missing.add(key);
-    return [...this.#put(changed), ...this.#letGo(hold)];
+    const events = this.#narrator.put(changed);
+    this.#narrator.listed(present, () => true, at.revision);
+    return [...events, ...this.#narrator.letGo()];
   }
 
   #positionAt({ clusterId, revision }: ListedAt): Position {
@@ -230,41 +222,18 @@ export class EtcdSource implements Source {
   }
 
   /** What the events of a watch change. */
-  #take(events: readonly Event[], hold: LossHold): readonly SourceEvent[] {
+  #take(events: readonly Event[]): readonly SourceEvent[] {
     const readings: Reading[] = [];
     const removed: SourceEvent[] = [];
-    const observedAtUs = this.#clock.nowUs();
     for (const { type, kv } of events) {
       if (!kv) continue;
       this.#advance(kv.modRevision);
       const key = kv.key.toString('utf8');
       if (!isObjectKey(key)) continue;
-      this.#missing.delete(key);
-      if (type === Event_EventType.DELETE) removed.push(...this.#table.remove(key, kv.modRevision, observedAtUs));
+      if (type === Event_EventType.DELETE) removed.push(...this.#narrator.remove(key, kv.modRevision));
       else readings.push(readingOf(key, kv));
     }
-    return [...this.#put(readings), ...removed, ...this.#letGo(hold)];
-  }
-
-  #put(readings: readonly Reading[]): readonly SourceEvent[] {
-    const observedAtUs = this.#clock.nowUs();
-    const remarks = readings.flatMap(({ key, read }) =>
-      read.t === 'refused' ? [`${key}: ${read.reason}`] : read.remarks.map((remark) => `${key}: ${remark}`),
-    );
-    for (const remark of remarks.slice(0, maxRemarks)) this.#logger.warn(remark);
-    if (remarks.length > maxRemarks) this.#logger.warn(`and ${remarks.length - maxRemarks} more remarks`);
-    return readings.flatMap(({ key, revision, read }) => this.#table.put(key, revision, read, observedAtUs));
-  }
-
-  /** Removes what a list did not have, unless that looks like an accident. */
-  #letGo(hold: LossHold): readonly SourceEvent[] {
-    const objects = Array.from(this.#missing).flatMap((key) => this.#table.toldOf(key) ?? []);
-    if (hold.judge(this.#table.told, objects)) return [];
-    const revision = this.#position?.revision ?? 0;
-    const observedAtUs = this.#clock.nowUs();
-    const events = Array.from(this.#missing).flatMap((key) => this.#table.remove(key, revision, observedAtUs));
-    this.#missing.clear();
-    return events;
+    return [...this.#narrator.put(readings), ...removed, ...this.#narrator.letGo()];
   }
 
   #advance(revision: number): void {
@@ -272,32 +241,9 @@ export class EtcdSource implements Source {
   }
 
   /** Events, and behind them what the source says of itself. */
-  #tell(events: readonly SourceEvent[], hold: LossHold, emit: Emit): void {
-    if (this.#position === null) return;
-    if (hold.reason !== null) {
-      if (events.length > 0) emit(events);
-      this.#stale(hold.reason, emit);
-      return;
-    }
-    if (this.#told !== null) this.#logger.info('the source is in sync again');
-    this.#told = null;
-    const { incarnation, revision } = this.#position;
-    emit([...events, { t: 'synced', incarnation, revision, observedAtUs: this.#clock.nowUs() }]);
+  #tell(events: readonly SourceEvent[], stale: string | null = null): void {
+    this.#narrator.tell(events, { claim: this.#position, stale }, this.#emit);
   }
-
-  #stale(reason: string, emit: Emit): void {
-    if (this.#told === reason) return;
-    this.#told = reason;
-    this.#logger.warn(reason);
-    emit([{ t: 'stale', reason, observedAtUs: this.#clock.nowUs() }]);
-  }
-}
-
-/** A key and what it says. */
-interface Reading {
-  readonly key: string;
-  readonly revision: number;
-  readonly read: ReadValue;
 }
 
 const readingOf = (key: string, { value, modRevision }: KeyValue): Reading => ({

@@ -1,20 +1,15 @@
 import { formatProblem } from '@octoplane/model/findings.ts';
-import type { ClusterObject } from '@octoplane/model/objects.ts';
-import { formatId, idOf, type ObjectId, project } from '@octoplane/model/project.ts';
+import { formatId, idOf, project } from '@octoplane/model/project.ts';
+import type { ReadObject } from '../object-table.ts';
 import { idOfKey } from './layout.ts';
-
-export type ReadValue =
-  | { readonly t: 'object'; readonly object: ClusterObject; readonly remarks: readonly string[] }
-  /** `id` is null outside the layout. */
-  | { readonly t: 'refused'; readonly id: ObjectId | null; readonly reason: string };
 
 /** 1 MB. etcd itself takes 1.5 MB; an EndpointSlice of a thousand endpoints has less than a third of one. */
 export const maxValueBytes = 1_000_000;
 
 /** What a key and its value say. Pure. `revision`: of the last change. */
-export function readValue(key: string, value: Uint8Array, revision: number): ReadValue {
+export function readValue(key: string, value: Uint8Array, revision: number): ReadObject {
   const id = idOfKey(key);
-  const refused = (reason: string): ReadValue => ({ t: 'refused', id, reason });
+  const refused = (reason: string): ReadObject => ({ t: 'refused', id, reason });
   if (id === null)
     return refused('the key is outside the layout; use services/NS/NAME, endpointslices/NS/NAME or nodes/NAME');
   if (value.length >= maxValueBytes)
