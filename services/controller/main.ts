@@ -109,7 +109,7 @@ export async function runController(options: ControllerOptions, context: Control
     logger,
     release: options.release,
     observer: metrics,
-    onLag: (name) => sources.find((source) => source.name === name)?.catchUp?.(),
+    onLag: (input) => sources.find((source) => source.name === input.split('/')[0])?.catchUp?.(),
     ...(tracing && { frames: tracing.tracer }),
   });
   const rostered = roster?.entries ?? [];

@@ -28,7 +28,7 @@ export const controllerCommand = (): Command =>
     .description('the brain: watches Services and endpoints, and streams every node its rule set')
     .addHelpText(
       'after',
-      '\nSources: [NAME=]file:DIR, a directory of Kubernetes manifests, watched; [NAME=]etcd:URL[,URL...], what octoplane apply writes.\n\nExamples:\n' +
+      '\nSources: [NAME=]file:DIR, a directory of Kubernetes manifests, watched; [NAME=]etcd:URL[,URL...], what octoplane apply writes;\n[NAME=]kubernetes:[CONTEXT], a cluster by its kubeconfig context.\n\nExamples:\n' +
         '  octoplane controller --source file:/etc/octoplane/manifests --insecure\n' +
         '  octoplane controller --source file:/etc/octoplane/manifests --listen 0.0.0.0:12090 \\\n' +
         '    --tls-cert controller.pem --tls-key controller.key --tls-ca ca.pem',
@@ -50,7 +50,12 @@ const withControllerFlags = (command: Command): Command =>
         'where objects come from; repeatable, one per cluster, in order of precedence',
       ).argParser(sources),
     )
-    .addOption(flag('--kubeconfig <file>', 'for kubernetes sources'))
+    .addOption(
+      flag(
+        '--kubeconfig <file>',
+        'for kubernetes sources; otherwise KUBECONFIG, ~/.kube/config, or the service account of the pod',
+      ),
+    )
     .addOption(flag('--listen <address>', 'gRPC, for nodes and clients').default('127.0.0.1:12090').argParser(address))
     .addOption(
       flag('--http <address>', '/healthz, /livez, /readyz, /metrics; /gone and /programmed for hooks')

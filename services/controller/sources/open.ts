@@ -3,12 +3,13 @@ import type { ControllerOptions, SourceOption } from '../options.ts';
 import { StartError } from '../start-error.ts';
 import { EtcdSource } from './etcd/etcd-source.ts';
 import { FileSource } from './file/file-source.ts';
+import { KubernetesSource } from './kubernetes/kubernetes-source.ts';
 import { type Source, SourceError } from './source.ts';
 
 /** Every kind of source there is. */
 export function openSource(
   { name, kind, target }: SourceOption,
-  { logger, etcdTls }: Pick<ControllerOptions, 'kubeconfig' | 'etcdTls'> & { readonly logger: Logger },
+  { logger, etcdTls, kubeconfig }: Pick<ControllerOptions, 'kubeconfig' | 'etcdTls'> & { readonly logger: Logger },
 ): Source {
   switch (kind) {
     case 'file':
@@ -16,10 +17,7 @@ export function openSource(
     case 'etcd':
       return configured(() => new EtcdSource({ name, urls: target, logger, ...(etcdTls && { tls: etcdTls }) }));
     case 'kubernetes':
-      throw new StartError(
-        'SOURCE',
-        `The ${kind} source is not part of this release; use --source file:DIR or etcd:URL.`,
-      );
+      return new KubernetesSource({ name, context: target, kubeconfig, logger });
   }
 }
 

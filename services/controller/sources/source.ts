@@ -42,11 +42,19 @@ export type SourceEvent =
       readonly changedAtUs: number | null;
       readonly observedAtUs: number;
     }
-  /** `revision` never decreases within one `incarnation`. */
-  | { readonly t: 'synced'; readonly incarnation: string; readonly revision: number; readonly observedAtUs: number }
+  | ({ readonly t: 'synced'; readonly observedAtUs: number } & Claim)
   | { readonly t: 'stale'; readonly reason: string; readonly observedAtUs: number }
   | { readonly t: 'rejected'; readonly rejection: Rejection; readonly observedAtUs: number }
   | { readonly t: 'cleared'; readonly place: string };
+
+/** How far a source has been read. */
+export interface Claim {
+  readonly incarnation: string;
+  /** Never decreases within one `incarnation`. */
+  readonly revision: number;
+  /** Where the source is several collections whose revisions say nothing of each other: that of each, by its name. `revision` is then for people. */
+  readonly parts?: Readonly<Record<string, number>>;
+}
 
 /** An object that could not be taken. */
 export interface Rejection {
@@ -65,6 +73,7 @@ export type SourceErrorCode =
   | 'NOT_A_DIRECTORY'
   | 'PERMISSION_DENIED'
   | 'NO_WATCHES'
+  | 'KUBECONFIG'
   | 'UNSUPPORTED';
 
 /** A source that cannot work as configured; the message says what to do. */

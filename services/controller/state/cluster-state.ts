@@ -98,7 +98,7 @@ export class ClusterState {
   }
 
   inputs(): readonly InputRevision[] {
-    return this.#sources.flatMap(({ revision }) => (revision === null ? [] : [revision]));
+    return this.#sources.flatMap(({ inputs }) => inputs);
   }
 
   reports(): readonly SourceReport[] {

@@ -25,9 +25,22 @@ export class SourceTable {
   revision: InputRevision | null = null;
   /** Objects that came with a trace context that is none. */
   badTraceparents = 0;
+  #parts: Readonly<Record<string, number>> | null = null;
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  /** What two states are compared by: revisions of parts that say nothing of each other count apart, as "NAME/PART". */
+  get inputs(): readonly InputRevision[] {
+    const { revision } = this;
+    if (revision === null || this.#parts === null) return revision === null ? [] : [revision];
+    const { incarnation } = revision;
+    return Object.entries(this.#parts).map(([part, at]) => ({
+      source: `${this.name}/${part}`,
+      incarnation,
+      revision: at,
+    }));
   }
 
   get objects(): number {
@@ -78,6 +91,7 @@ export class SourceTable {
     switch (event.t) {
       case 'synced':
         this.revision = { source: this.name, incarnation: event.incarnation, revision: event.revision };
+        this.#parts = event.parts ?? null;
         this.#become({ t: 'synced' }, event.observedAtUs);
         return;
       case 'stale':

@@ -165,6 +165,10 @@ export class KubeApiServer implements AsyncDisposable {
     };
     try {
       const body = await bodyOf(incoming);
+      if (incoming.url === '/version') {
+        this.#version(response, send);
+        return;
+      }
       const { target, request } = this.#read(incoming, body);
       this.requests.push(request);
       this.#authenticate(incoming, request);
@@ -190,6 +194,21 @@ export class KubeApiServer implements AsyncDisposable {
       if (response.headersSent) response.destroy();
       else send(error.code, error.toJson());
     }
+  }
+
+  /** Open to everybody, and hanging when everything else does. */
+  #version(response: ServerResponse, send: (code: number, body: object) => void): void {
+    const request = {
+      verb: 'get',
+      group: '',
+      resource: '/version',
+      namespace: '',
+      name: '',
+      query: new URLSearchParams(),
+    } as const;
+    const fault = this.options.fault?.(request) ?? null;
+    if (fault?.t === 'reset') response.destroy();
+    else if (fault?.t !== 'silent') send(200, { major: '1', minor: '34', gitVersion: 'v1.34.0' });
   }
 
   #read(incoming: IncomingMessage, body: Buffer): { readonly target: Target; readonly request: Request } {

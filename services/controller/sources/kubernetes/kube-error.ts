@@ -18,6 +18,8 @@ export type KubeErrorCode =
   | 'CONFLICT'
   /** 410: the resourceVersion or the continue token is too old. */
   | 'GONE'
+  /** 504: the server has not come as far as the resourceVersion. It lags, or was restored from a backup. */
+  | 'AHEAD'
   /** 429, or 503 with Retry-After: later. */
   | 'BUSY'
   /** Other 4xx: the request is wrong, and would be again. */
@@ -32,8 +34,6 @@ export type KubeErrorCode =
 export interface KubeErrorDetails {
   /** Before that, the server does not want to be asked again. */
   readonly retryAfterMs?: number | null;
-  /** With GONE, of a list: goes on with what is there now, which need not fit the pages before. */
-  readonly continueToken?: string | null;
   /** Of a Status: "Expired", "ResourceVersionTooLarge" ... */
   readonly reason?: string;
 }
@@ -42,14 +42,12 @@ export class KubeError extends Error {
   override readonly name = 'KubeError';
   readonly code: KubeErrorCode;
   readonly retryAfterMs: number | null;
-  readonly continueToken: string | null;
   readonly reason: string;
 
   constructor(code: KubeErrorCode, message: string, options: KubeErrorDetails & ErrorOptions = {}) {
     super(message, options);
     this.code = code;
     this.retryAfterMs = options.retryAfterMs ?? null;
-    this.continueToken = options.continueToken ?? null;
     this.reason = options.reason ?? '';
   }
 }
@@ -65,13 +63,12 @@ export interface Asked {
 export function fromStatus(code: number, body: unknown, retryAfter: string | null, asked: Asked): KubeError {
   const status: Fields = isFields(body) && body['kind'] === 'Status' ? body : {};
   const reason = textOf(status['reason']);
-  const metadata = isFields(status['metadata']) ? status['metadata'] : {};
   const details = isFields(status['details']) ? status['details'] : {};
   const retryAfterMs = secondsOf(retryAfter ?? details['retryAfterSeconds']);
   const said = textOf(status['message']).slice(0, 500) || `HTTP ${code}`;
-  const kind = codeOf(code, reason, retryAfterMs);
+  const kind = /^Too large resource version/.test(said) ? 'AHEAD' : codeOf(code, reason, retryAfterMs);
   const message = `${asked.server} answers ${code} to ${asked.method} ${asked.path}: ${said}${remedies[kind] ?? ''}`;
-  return new KubeError(kind, message, { reason, retryAfterMs, continueToken: textOf(metadata['continue']) || null });
+  return new KubeError(kind, message, { reason, retryAfterMs });
 }
 
 const remedies: Readonly<Partial<Record<KubeErrorCode, string>>> = {
