@@ -1,12 +1,13 @@
+import { createInterface } from 'node:readline';
 import koffi from 'koffi';
 
 /**
  * Clients and servers of the datapath benchmark: blocking system calls in a loop, one process each, so that what is measured
- * is the kernel and a fixed cost that is the same for both sides of a ratio.
+ * is the kernel and a fixed cost that is the same for all.
  *
  * node datapath-peers.ts serve connections|datagrams IP PORT
- * node datapath-peers.ts measure connect|exchange|requests|datagrams COUNT ROUNDS DIRECT_IP DIRECT_PORT IP PORT
- *   prints one JSON object: the median nanoseconds of an operation, direct and through the service, and of their ratio
+ * node datapath-peers.ts client connect|exchange|requests|datagrams IP PORT
+ *   for every line on its stdin, a number: so many operations, and the nanoseconds that one took on its stdout
  */
 const libc = koffi.load('libc.so.6');
 const socket: (family: number, type: number, protocol: number) => number = libc.func('int socket(int, int, int)');
@@ -113,32 +114,18 @@ const kinds: Readonly<Record<string, Kind>> = {
   datagrams: { prepare: (to) => open(to, SOCK_DGRAM), repeat: exchange },
 };
 
-function measure(name: string, count: number, rounds: number, direct: Buffer, service: Buffer): void {
+async function client(name: string, to: Buffer): Promise<void> {
   const kind = kinds[name];
   if (!kind) throw new Error(`no operation ${name}`);
-  const run = (to: Buffer): number => {
+  for await (const line of createInterface(process.stdin)) {
+    const count = Number(line);
     const fd = kind.prepare(to);
     const start = process.hrtime.bigint();
     for (let i = 0; i < count; i++) kind.repeat(fd, to);
     const elapsed = Number(process.hrtime.bigint() - start);
     if (fd >= 0) abort(fd);
-    return elapsed / count;
-  };
-  run(direct);
-  run(service);
-  const pairs = Array.from({ length: rounds }, (_, i) => {
-    // Taking turns at going first, so that a machine that warms up or tires favours neither.
-    const early = i % 2 === 0 ? run(direct) : run(service);
-    const late = i % 2 === 0 ? run(service) : run(direct);
-    return i % 2 === 0 ? { direct: early, service: late } : { direct: late, service: early };
-  });
-  const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
-  const result = {
-    direct: median(pairs.map((pair) => pair.direct)),
-    service: median(pairs.map((pair) => pair.service)),
-    ratio: median(pairs.map((pair) => pair.service / pair.direct)),
-  };
-  process.stdout.write(`${JSON.stringify(result)}\n`);
+    process.stdout.write(`${elapsed / count}\n`);
+  }
 }
 
 function serve(kind: string, at: Buffer): void {
@@ -170,10 +157,7 @@ function answer(fd: number): void {
   close(fd);
 }
 
-const [, , role, kind = '', ...rest] = process.argv;
-if (role === 'serve') {
-  serve(kind, addressOf(rest[0] ?? '', Number(rest[1])));
-} else if (role === 'measure') {
-  const [count, rounds, directIp = '', directPort, ip = '', port] = rest;
-  measure(kind, Number(count), Number(rounds), addressOf(directIp, Number(directPort)), addressOf(ip, Number(port)));
-}
+const [, , role, kind = '', ip = '', port] = process.argv;
+const address = addressOf(ip, Number(port));
+if (role === 'serve') serve(kind, address);
+else await client(kind, address);

@@ -1,167 +1,219 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { rmSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { buildPrograms } from '@octoplane/node/bpf/build.ts';
 import type { DriverName } from '@octoplane/node/drivers/driver.ts';
 import { Lab } from '../support/lab/lab.ts';
 import type { Benchmark, Report } from './benchmark.ts';
-import type { Setting } from './datapath-driver.ts';
+import { type Contestant, Peer, type Processes, programNode } from './datapath-contestants.ts';
 
+/** Turns of every contestant for each figure. */
 const rounds = 41;
-/** Budgets of the issue: a connection through a service costs 3 % more than a direct one, and requests on it nothing. */
+/** Budgets against a direct connection: connections cost 3 % more at most, and what follows on them nothing, within noise. */
 const kinds = [
-  { kind: 'connect', serve: 'connections', port: 8080, protocol: 'TCP', count: 100, budget: 1.03, what: 'TCP connect' },
-  {
-    kind: 'exchange',
-    serve: 'connections',
-    port: 8080,
-    protocol: 'TCP',
-    count: 100,
-    budget: 1.03,
-    what: 'TCP connect, request, close',
-  },
-  {
-    kind: 'requests',
-    serve: 'connections',
-    port: 8081,
-    protocol: 'TCP',
-    count: 300,
-    budget: 1.03,
-    what: 'TCP request on a kept connection',
-  },
-  {
-    kind: 'datagrams',
-    serve: 'datagrams',
-    port: 8082,
-    protocol: 'UDP',
-    count: 300,
-    budget: 1.03,
-    what: 'UDP request',
-  },
+  { kind: 'connect', port: 8080, count: 200, what: 'TCP connect' },
+  { kind: 'exchange', port: 8080, count: 200, what: 'TCP connect, request, close' },
+  { kind: 'requests', port: 8081, count: 300, what: 'TCP request on a kept connection' },
+  { kind: 'datagrams', port: 8082, count: 300, what: 'UDP request' },
 ] as const;
+const servers = [
+  { serve: 'connections', port: 8080 },
+  { serve: 'connections', port: 8081 },
+  { serve: 'datagrams', port: 8082 },
+] as const;
+const throughput = { port: 5201, rounds: 5 } as const;
 const scales = [
   { services: 10, endpointsEach: 10 },
   { services: 10_000, endpointsEach: 10 },
   { services: 50_000, endpointsEach: 5 },
 ] as const;
+const budgets = { ratio: 1.03, throughput: 0.97, growth: 1.05 } as const;
+const loadBudgetMs: Readonly<Record<number, number>> = { 10000: 500, 50000: 2000 };
 const vip = '10.96.0.10';
 
 /**
- * Two pods on one node, direct and through a service, in turns: what the service costs, and whether that grows with the
- * number of services. `--drivers ebpf,nftables` (the default).
+ * Two pods on a node: directly, and through a service, with a node for each driver. All take turns within one run, so what a
+ * machine does beside it favours nobody. `--drivers ebpf,nftables` (the default).
  */
 export const datapath: Benchmark = {
   name: 'datapath',
-  summary:
-    'connections through a service against direct ones, at 10, 10,000 and 50,000 services (--drivers ebpf,nftables)',
+  summary: 'connections through a service on every driver and direct ones, in turns, at 10, 10,000 and 50,000 services',
   async run(report, signal, args) {
     buildPrograms();
     const at = args.indexOf('--drivers');
     const drivers = (at < 0 ? 'ebpf,nftables' : (args[at + 1] ?? '')).split(',') as DriverName[];
-    await using lab = await Lab.create({ nodes: 1, podsPerNode: 2, families: ['IPv4'] });
-    const servers: ChildProcess[] = [];
-    try {
-      for (const { serve, port } of kinds.filter(({ kind }) => kind !== 'exchange'))
-        servers.push(await ready(peer(lab, 'pod-1b', ['serve', serve, backendOf(lab), String(port)], signal)));
-      for (const driver of drivers)
-        for (const scale of scales) await measureDriver({ lab, driver, report, signal, ...scale });
-    } finally {
-      for (const server of servers) server.kill();
+    await using lab = await Lab.create({ nodes: drivers.length, podsPerNode: 2, families: ['IPv4'] });
+    const processes: Processes = { lab, signal };
+    await using started = new AsyncDisposableStack();
+    for (const i of drivers.keys()) {
+      const ip = backendOf(lab, i);
+      for (const { serve, port } of servers)
+        started.use(await Peer.start(processes, podOf(i, 'b'), ['serve', serve, ip, String(port)]));
+      started.use(await Peer.iperfServer(processes, podOf(i, 'b'), ip, throughput.port));
     }
+    const flat = new Growth(report);
+    for (const scale of scales) await measureScale({ ...processes, drivers, report, flat, ...scale });
   },
 };
 
-interface Measurement {
-  readonly lab: Lab;
-  readonly driver: DriverName;
+interface Scale extends Processes {
+  readonly drivers: readonly DriverName[];
   readonly services: number;
   readonly endpointsEach: number;
   readonly report: Report;
-  readonly signal: AbortSignal;
+  readonly flat: Growth;
 }
 
-async function measureDriver({ lab, driver, services, endpointsEach, report, signal }: Measurement): Promise<void> {
-  const name = `${driver}, ${services} services`;
-  const options = {
-    cgroupPath: lab.cgroupOf('node-1'),
-    bpfFsPath: lab.bpfFsOf('node-1'),
-    stateDir: join(lab.dir, driver),
-  };
-  mkdirSync(options.stateDir, { recursive: true });
-  const served = [...new Map(kinds.map((each) => [each.port, each])).values()].map(({ port, protocol }) => ({
-    name: `web-${port}`,
-    ip: vip,
-    protocol,
-    port: port - 8000,
-    backend: backendOf(lab),
-    target: port,
-  }));
-  const setting: Setting = { driver, services, endpointsEach, served, options };
-  const script = join(import.meta.dirname, 'datapath-driver.ts');
-  const child = lab.within('node-1', () =>
-    spawn(process.execPath, [script, JSON.stringify(setting)], { stdio: ['pipe', 'pipe', 'inherit'], signal }),
-  );
-  try {
-    const { appliedMs, readBackMs } = JSON.parse(await firstLine(child)) as { appliedMs: number; readBackMs: number };
-    report({
-      case: name,
-      metric: `cold load and read back of x ${endpointsEach}`,
-      value: appliedMs + readBackMs,
-      unit: 'ms',
-      ...loadBudget(driver, services),
+async function measureScale(scale: Scale): Promise<void> {
+  const { lab, drivers, services, endpointsEach, report } = scale;
+  await using programmed = new AsyncDisposableStack();
+  for (const [i, driver] of drivers.entries()) {
+    const served = [...servers.map(({ port }) => port), throughput.port].map((port) => ({
+      name: `web-${port}`,
+      ip: vip,
+      protocol: port === 8082 ? ('UDP' as const) : ('TCP' as const),
+      port: servicePort(port),
+      backend: backendOf(lab, i),
+      target: port,
+    }));
+    const node = await programNode(scale, `node-${i + 1}`, { driver, services, endpointsEach, served });
+    programmed.defer(async () => {
+      node.child.stdin?.end();
+      if (node.child.exitCode === null) await once(node.child, 'exit');
+      rmSync(node.bpfFsPath, { recursive: true, force: true });
     });
-    for (const { kind, port, count, budget, what } of kinds) {
-      const to = [backendOf(lab), String(port), vip, String(port - 8000)];
-      const client = peer(lab, 'pod-1a', ['measure', kind, String(count), String(rounds), ...to], signal);
-      const { direct, service, ratio } = JSON.parse(await firstLine(client)) as Record<
-        'direct' | 'service' | 'ratio',
-        number
-      >;
-      report({ case: name, metric: `${what}, direct`, value: direct / 1000, unit: 'us' });
-      report({ case: name, metric: `${what}, through the service`, value: service / 1000, unit: 'us' });
-      report({
+    const budget = driver === 'ebpf' ? loadBudgetMs[services] : undefined;
+    report({
+      case: `${driver}, ${services} services`,
+      metric: `cold load and read back of x ${endpointsEach}`,
+      value: node.loadedMs,
+      unit: 'ms',
+      ...(budget === undefined ? {} : { budget }),
+    });
+  }
+  for (const kind of kinds) await measureKind(scale, kind);
+  await measureThroughput(scale);
+}
+
+/** Direct is measured on the first driver's node. */
+function contestants({ lab, drivers }: Scale, port: number): readonly Contestant[] {
+  return [
+    { name: 'direct', place: podOf(0, 'a'), ip: backendOf(lab, 0), port },
+    ...drivers.map((name, i) => ({ name, place: podOf(i, 'a'), ip: vip, port: servicePort(port) })),
+  ];
+}
+
+async function measureKind(scale: Scale, { kind, port, count, what }: (typeof kinds)[number]): Promise<void> {
+  const all = contestants(scale, port);
+  await using clients = new AsyncDisposableStack();
+  const peers: Peer[] = [];
+  for (const { place, ip, port: at } of all)
+    peers.push(clients.use(await Peer.start(scale, place, ['client', kind, ip, String(at)], 'at once')));
+  for (const peer of peers) await peer.measure(count);
+  const taken = all.map((): number[] => []);
+  for (let round = 0; round < rounds; round++)
+    // Taking turns at going first.
+    for (let i = 0; i < all.length; i++) {
+      const turn = (round + i) % all.length;
+      taken[turn]?.push((await peers[turn]?.measure(count)) ?? Number.NaN);
+    }
+  const us = taken.map((times) => median(times) / 1000);
+  const ratioTo = (i: number, j: number) => pairedRatio(taken[i] ?? [], taken[j] ?? []);
+  for (const [i, { name }] of all.entries())
+    scale.report({ case: `${name}, ${scale.services} services`, metric: what, value: us[i] ?? Number.NaN, unit: 'us' });
+  reportRatios(scale, all, { what, ratioTo, budget: budgets.ratio, atLeast: false });
+}
+
+async function measureThroughput(scale: Scale): Promise<void> {
+  const all = contestants(scale, throughput.port);
+  const rates = all.map((): number[] => []);
+  for (let round = 0; round < throughput.rounds; round++)
+    for (let i = 0; i < all.length; i++) {
+      const turn = (round + i) % all.length;
+      const contestant = all[turn];
+      if (contestant) rates[turn]?.push(await throughputOf(scale, contestant));
+    }
+  const what = 'throughput, iperf3';
+  for (const [i, { name }] of all.entries())
+    scale.report({
+      case: `${name}, ${scale.services} services`,
+      metric: what,
+      value: median(rates[i] ?? []) / 1e9,
+      unit: 'Gbit/s',
+    });
+  const ratioTo = (i: number, j: number) => pairedRatio(rates[i] ?? [], rates[j] ?? []);
+  reportRatios(scale, all, { what, ratioTo, budget: budgets.throughput, atLeast: true });
+}
+
+async function throughputOf({ lab, signal }: Processes, { place, ip, port }: Contestant): Promise<number> {
+  const argv = ['-A', '0,1', '-c', ip, '-p', String(port), '-t', '1', '-J'];
+  const shell = 'echo $$ > "$1/cgroup.procs"; shift; exec iperf3 "$@"';
+  const { stdout } = await lab.within(place, () =>
+    promisify(execFile)('sh', ['-c', shell, 'sh', lab.cgroupOf(lab.hostOf(place).name), ...argv], { signal }),
+  );
+  const { end } = JSON.parse(stdout) as { end: { sum_received: { bits_per_second: number } } };
+  return end.sum_received.bits_per_second;
+}
+
+interface Ratios {
+  readonly what: string;
+  /** Of contestant i to contestant j. */
+  readonly ratioTo: (i: number, j: number) => number;
+  readonly budget: number;
+  readonly atLeast: boolean;
+}
+
+function reportRatios(scale: Scale, all: readonly Contestant[], { what, ratioTo, budget, atLeast }: Ratios): void {
+  const name = `${scale.services} services`;
+  for (let i = 1; i < all.length; i++)
+    for (let j = 0; j < i; j++) {
+      const [of, to] = j === 0 ? [i, 0] : [j, i];
+      const first = all[of]?.name;
+      const ratio = ratioTo(of, to);
+      const limits = j === 0 && first === 'ebpf' ? { budget, atLeast } : {};
+      scale.report({
         case: name,
-        metric: `${what}, service to direct`,
+        metric: `${what}: ${first} to ${all[to]?.name}`,
         value: ratio,
         unit: 'ratio',
-        ...(driver === 'ebpf' ? { budget } : {}),
+        ...limits,
       });
+      if (j === 0 && first === 'ebpf') scale.flat.note({ what, services: scale.services, ratio, atLeast });
     }
-  } finally {
-    child.stdin?.end();
-    if (child.exitCode === null) await once(child, 'exit');
-    rmSync(options.bpfFsPath, { recursive: true, force: true });
+}
+
+/** Is the ratio to direct at 50,000 services what it was at 10? */
+class Growth {
+  readonly #report: Report;
+  readonly #first = new Map<string, number>();
+
+  constructor(report: Report) {
+    this.#report = report;
+  }
+
+  note({ what, services, ratio, atLeast }: { what: string; services: number; ratio: number; atLeast: boolean }): void {
+    const first = this.#first.get(what);
+    if (first === undefined) this.#first.set(what, ratio);
+    else
+      this.#report({
+        case: 'ebpf',
+        metric: `${what}: growth from ${scales[0].services} to ${services} services`,
+        value: atLeast ? first / ratio : ratio / first,
+        unit: 'ratio',
+        budget: budgets.growth,
+      });
   }
 }
 
-const loadBudget = (driver: DriverName, services: number): { budget?: number } => {
-  if (driver !== 'ebpf') return {};
-  return services === 10_000 ? { budget: 500 } : services === 50_000 ? { budget: 2000 } : {};
-};
+const podOf = (driver: number, letter: 'a' | 'b'): string => `pod-${driver + 1}${letter}`;
+const backendOf = (lab: Lab, driver: number): string => lab.place(podOf(driver, 'b')).addresses.IPv4;
+/** Services answer at another port than their endpoints, so that ports are translated as well. */
+const servicePort = (target: number): number => target - 4000;
 
-const backendOf = (lab: Lab): string => lab.place('pod-1b').addresses.IPv4;
+/** Of what was measured in the same round, next to one another. */
+const pairedRatio = (of: readonly number[], to: readonly number[]): number =>
+  median(of.map((value, round) => value / (to[round] ?? Number.NaN)));
 
-/** A process in a pod and in the cgroup of its node. */
-function peer(lab: Lab, place: string, args: readonly string[], signal: AbortSignal): ChildProcess {
-  const script = join(import.meta.dirname, 'datapath-peers.ts');
-  const shell = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"';
-  return lab.within(place, () =>
-    spawn('sh', ['-c', shell, 'sh', lab.cgroupOf('node-1'), process.execPath, script, ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      signal,
-    }),
-  );
-}
-
-async function ready(child: ChildProcess): Promise<ChildProcess> {
-  await firstLine(child);
-  return child;
-}
-
-async function firstLine(child: ChildProcess): Promise<string> {
-  if (!child.stdout) throw new Error('the child has no stdout');
-  for await (const line of createInterface(child.stdout)) return line;
-  throw new Error(`${child.spawnargs.slice(0, 8).join(' ')} ended without a word`);
-}
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;

@@ -39,7 +39,7 @@ const packagesFor = {
   build: bpfTools,
   demo: [...kernelTools, ...bpfTools],
   test: [...kernelTools, ...testTools],
-  bench: [...kernelTools, ...testTools],
+  bench: [...kernelTools, ...testTools, { name: 'iperf3', shownBy: ['/usr/bin/iperf3'] }],
 };
 
 const purpose = process.argv[process.argv.indexOf('--for') + 1] ?? '';
