@@ -1,10 +1,11 @@
 import type { EntryChange } from '@octoplane/model/delta.ts';
-import { parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry } from '@octoplane/model/rule-set.ts';
 import type { Refusal } from '../driver.ts';
 import type { Books } from './books.ts';
-import { type Frontend, frontendId, frontendsOf } from './frontends.ts';
+import { type Frontend, frontendId, frontendsOf, portOf } from './frontends.ts';
 import { maxServiceKeyBytes, maxSet } from './layout.ts';
+import type { Slots } from './slots.ts';
 
 /** Sizes of the maps. Those of pinned maps stay as they are. */
 export interface Capacity {
@@ -45,7 +46,7 @@ export function refusals(changes: readonly EntryChange[], books: Books, capacity
     const refusal =
       clash(after.key, frontends, { books, changed, claimed }) ??
       overflow(after, frontends, { books, capacity, room }) ??
-      (slots !== null && slots.take(sizes[i] ?? 0) === null ? noSlots(after, books, capacity) : null);
+      (slots !== null && slots.take(sizes[i] ?? 0) === null ? noSlots(after, slots) : null);
     if (refusal) found.push(refusal);
   }
   return found;
@@ -53,7 +54,7 @@ export function refusals(changes: readonly EntryChange[], books: Books, capacity
 
 function shapeRefusal({ key, after }: EntryChange): Refusal | null {
   if (after === null) return null;
-  if (parseServicePortKey(key)?.protocol === 'SCTP')
+  if (portOf(key).protocol === 'SCTP')
     return {
       key,
       reason: 'unsupported',
@@ -141,8 +142,9 @@ function takeRoom(
   return room.ranges < 0 ? 'ranges' : null;
 }
 
-const noSlots = ({ key, endpoints }: Entry, books: Books, capacity: Capacity): Refusal => ({
+/** Blocks are powers of two, so what is taken is more than there are endpoints. */
+const noSlots = ({ key, endpoints }: Entry, slots: Slots): Refusal => ({
   key,
   reason: 'capacity',
-  message: `no room for its ${endpoints.length} endpoints among ${capacity.backends} (${books.slots.used} are taken)`,
+  message: `no room for its ${endpoints.length} endpoints among ${slots.capacity} (${slots.used} are taken)`,
 });

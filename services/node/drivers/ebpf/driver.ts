@@ -3,7 +3,7 @@ import { existsSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
-import { parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
 import {
   type Driver,
@@ -21,6 +21,7 @@ import { TrafficCounts } from './counts.ts';
 import { type Device, Devices } from './devices.ts';
 import { SocketEnds } from './ends.ts';
 import { explain } from './explain.ts';
+import { portOf } from './frontends.ts';
 import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
@@ -100,7 +101,7 @@ export class EbpfDriver implements Driver {
   }
 
   visible(entry: Entry): Entry | null {
-    if (parseServicePortKey(entry.key)?.protocol === 'SCTP') return null;
+    if (portOf(entry.key).protocol === 'SCTP') return null;
     if (entry.spec.healthCheckNodePort === 0) return entry;
     return { ...entry, spec: { ...entry.spec, healthCheckNodePort: 0 } };
   }
@@ -114,8 +115,7 @@ export class EbpfDriver implements Driver {
   async apply(changes: readonly EntryChange[]): Promise<void> {
     const refused = this.#fits === changes ? [] : this.check(changes);
     this.#fits = null;
-    if (refused.length > 0)
-      throw new DriverError(refused.map(({ key, message }) => `${key}: ${message}`).join('; '), { refusals: refused });
+    if (refused.length > 0) throw new DriverError(firstOf(refused), { refusals: refused });
     try {
       const writes = render(
         changes.map((change) => this.#visibleChange(change)),
@@ -326,6 +326,13 @@ interface Parts {
   readonly maps: KernelMaps;
   readonly links: readonly Link[];
   readonly packetLinks: PacketLinks;
+}
+
+/** As many as a person reads. */
+function firstOf(refused: readonly Refusal[]): string {
+  const first = refused.slice(0, 3).map(({ key, message }) => `${key}: ${message}`);
+  const more = refused.length - first.length;
+  return [...first, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
 }
 
 const hasValue = <T extends { value: unknown }>(item: T): item is T & { value: NonNullable<T['value']> } =>

@@ -13,8 +13,14 @@ export class Elements {
   }
 }
 
+/** A map, or what one was a moment ago. */
+export interface Readable {
+  /** Into `value`; false: the key is absent. */
+  read(key: Buffer, value: Buffer): boolean;
+}
+
 /** A hash or trie of the kernel: written in batches, one call however many elements. */
-export class KernelMap {
+export class KernelMap implements Readable {
   readonly name: string;
   readonly fd: number;
   readonly keyBytes: number;
@@ -56,12 +62,26 @@ export class KernelMap {
     }
   }
 
-  /** Into `value`; false: the key is absent. */
   read(key: Buffer, value: Buffer): boolean {
     const result = this.#bpf.lookup(this.fd, key, value);
     if (result === errnos.noEntry) return false;
     checked(result, `reading an element of map ${this.name}`);
     return true;
+  }
+
+  /** The whole map as it is now, in a few calls: for who would otherwise ask for a good part of it, one element after the other. */
+  snapshot(): Readable {
+    const found = new Map<string, Buffer>();
+    for (const { keys, values, count } of this.chunks()) {
+      const all = Buffer.from(values.subarray(0, count * this.valueBytes));
+      for (let i = 0; i < count; i++)
+        found.set(
+          keys.toString('latin1', i * this.keyBytes, (i + 1) * this.keyBytes),
+          all.subarray(i * this.valueBytes, (i + 1) * this.valueBytes),
+        );
+    }
+    const read = (key: Buffer, value: Buffer): boolean => (found.get(key.toString('latin1'))?.copy(value) ?? 0) > 0;
+    return { read };
   }
 
   /** The whole map, a chunk at a time; `values` and `keys` are overwritten by the next chunk. */

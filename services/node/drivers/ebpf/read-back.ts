@@ -4,21 +4,26 @@ import type { Mismatch } from '../driver.ts';
 import type { Books, Held } from './books.ts';
 import { frontendId, frontendsOf } from './frontends.ts';
 import type { KernelMaps } from './kernel-maps.ts';
-import { backendBytes, endpointBytes, frontendBytes, serviceBytes } from './layout.ts';
+import { backendBytes, endpointBytes, frontendBytes, serviceBytes, writeBackend } from './layout.ts';
+import type { Readable } from './maps.ts';
 import { frontendsAt, recordOf } from './render.ts';
-import { arrange } from './sets.ts';
-import { endpointKeys, frontendElements, serviceElements, writeSet } from './write.ts';
+import { arrange, type BackendSet } from './sets.ts';
+import { endpointKeys, frontendElements, serviceElements } from './write.ts';
+
+/** From so many changes on, reading the maps as a whole is cheaper than asking for each element. */
+const many = 1000;
 
 /** Reads the elements that the changes touched, byte by byte against what they should be. */
 export function mismatches(changes: readonly EntryChange[], books: Books, maps: KernelMaps): Mismatch[] {
+  const reader = new Reader(changes.length, books, maps);
   return changes.flatMap(({ key, before, after }) => {
     const held = books.services.get(key);
     const message =
-      (before && leftOf(before, after, books, maps)) ??
+      (before && reader.leftOf(before, after)) ??
       (after !== null
         ? held === undefined
           ? 'its record is missing'
-          : differenceFrom(after, held, books, maps)
+          : reader.differenceFrom(after, held)
         : held === undefined
           ? null
           : 'its record is still there');
@@ -26,49 +31,70 @@ export function mismatches(changes: readonly EntryChange[], books: Books, maps: 
   });
 }
 
-/** A frontend of the entry as it was that it should no longer have, that no other has taken over, and that is still there. */
-function leftOf(before: Entry, after: Entry | null, books: Books, maps: KernelMaps): string | null {
-  const kept = new Set(after === null ? [] : frontendsOf(after.key, after.spec).map(frontendId));
-  const value = Buffer.alloc(frontendBytes);
-  for (const frontend of frontendsOf(before.key, before.spec)) {
-    const id = frontendId(frontend);
-    const owner = books.owners.get(id) ?? before.key;
-    if (!kept.has(id) && owner === before.key && maps.frontends.read(endpointKeys([frontend]), value))
-      return `frontend ${frontend.ip} port ${frontend.port} is still there`;
-  }
-  return null;
-}
+class Reader {
+  readonly #books: Books;
+  readonly #maps: KernelMaps;
+  readonly #frontends: Readable;
+  readonly #services: Readable;
+  readonly #frontend = Buffer.alloc(frontendBytes);
+  readonly #record = Buffer.alloc(serviceBytes);
+  readonly #backend = Buffer.alloc(backendBytes);
 
-function differenceFrom(after: Entry, held: Held, books: Books, maps: KernelMaps): string | null {
-  const { id, start } = held;
-  const set = arrange(after.endpoints);
-  const expectedSet = Buffer.alloc(set.ordered.length * backendBytes);
-  writeSet(expectedSet, { start: 0, service: id, endpoints: set.ordered });
-  const actualSet = maps.backends.bytes.subarray(start * backendBytes, start * backendBytes + expectedSet.length);
-  for (const [i, { ip, port }] of set.ordered.entries())
-    if (
-      expectedSet.compare(
-        actualSet,
-        i * backendBytes,
-        (i + 1) * backendBytes,
-        i * backendBytes,
-        (i + 1) * backendBytes,
-      ) !== 0
-    )
-      return `endpoint ${ip}:${port} is missing`;
-
-  const frontends = frontendsAt(after, set, held, books);
-  const { keys, values } = frontendElements(frontends, maps);
-  const actual = Buffer.alloc(frontendBytes);
-  for (const [i, { key }] of frontends.entries()) {
-    const there = maps.frontends.read(keys.subarray(i * endpointBytes, (i + 1) * endpointBytes), actual);
-    if (!there) return `frontend ${key.ip} port ${key.port} is missing`;
-    if (values.compare(actual, 0, frontendBytes, i * frontendBytes, (i + 1) * frontendBytes) !== 0)
-      return `frontend ${key.ip} port ${key.port} differs`;
+  constructor(changes: number, books: Books, maps: KernelMaps) {
+    this.#books = books;
+    this.#maps = maps;
+    this.#frontends = changes < many ? maps.frontends : maps.frontends.snapshot();
+    this.#services = changes < many ? maps.services : maps.services.snapshot();
   }
 
-  const record = serviceElements([{ id, record: recordOf(after, held) }], maps);
-  const actualRecord = Buffer.alloc(serviceBytes);
-  if (!maps.services.read(record.keys, actualRecord)) return 'its record is missing';
-  return actualRecord.equals(record.values) ? null : 'its record differs';
+  /** A frontend of the entry as it was that it should no longer have, that no other has taken over, and that is still there. */
+  leftOf(before: Entry, after: Entry | null): string | null {
+    const kept = new Set(after === null ? [] : frontendsOf(after.key, after.spec).map(frontendId));
+    for (const frontend of frontendsOf(before.key, before.spec)) {
+      const id = frontendId(frontend);
+      const owner = this.#books.owners.get(id) ?? before.key;
+      if (!kept.has(id) && owner === before.key && this.#frontends.read(endpointKeys([frontend]), this.#frontend))
+        return `frontend ${frontend.ip} port ${frontend.port} is still there`;
+    }
+    return null;
+  }
+
+  differenceFrom(after: Entry, held: Held): string | null {
+    const set = arrange(after.endpoints);
+    return (
+      this.#differentBackend(set, held) ??
+      this.#differentFrontend(after, set, held) ??
+      this.#differentRecord(after, held)
+    );
+  }
+
+  #differentBackend({ ordered }: BackendSet, { id, start }: Held): string | null {
+    const { bytes } = this.#maps.backends;
+    let at = start * backendBytes;
+    for (const { ip, port, flags } of ordered) {
+      writeBackend(this.#backend, 0, { ip, port, flags, service: id });
+      if (bytes.compare(this.#backend, 0, backendBytes, at, at + backendBytes) !== 0)
+        return `endpoint ${ip}:${port} is missing`;
+      at += backendBytes;
+    }
+    return null;
+  }
+
+  #differentFrontend(after: Entry, set: BackendSet, held: Held): string | null {
+    const frontends = frontendsAt(after, set, held, this.#books);
+    const { keys, values } = frontendElements(frontends, this.#maps);
+    for (const [i, { key }] of frontends.entries()) {
+      if (!this.#frontends.read(keys.subarray(i * endpointBytes, (i + 1) * endpointBytes), this.#frontend))
+        return `frontend ${key.ip} port ${key.port} is missing`;
+      if (values.compare(this.#frontend, 0, frontendBytes, i * frontendBytes, (i + 1) * frontendBytes) !== 0)
+        return `frontend ${key.ip} port ${key.port} differs`;
+    }
+    return null;
+  }
+
+  #differentRecord(after: Entry, held: Held): string | null {
+    const { keys, values } = serviceElements([{ id: held.id, record: recordOf(after, held) }], this.#maps);
+    if (!this.#services.read(keys, this.#record)) return 'its record is missing';
+    return this.#record.equals(values) ? null : 'its record differs';
+  }
 }

@@ -1,11 +1,11 @@
 import type { Ip } from '@octoplane/model/address.ts';
 import type { EntryChange } from '@octoplane/model/delta.ts';
-import { parseServicePortKey, type ServicePortKey } from '@octoplane/model/keys.ts';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Endpoint, type Entry, endpointsEqual, type ServicePortSpec } from '@octoplane/model/rule-set.ts';
 import type { AddressValue } from './addresses.ts';
 import type { Books, Held } from './books.ts';
 import type { Gone } from './ends.ts';
-import { type Frontend, frontendId, frontendsOf, frontendValue } from './frontends.ts';
+import { type Frontend, frontendId, frontendsOf, frontendValue, portOf } from './frontends.ts';
 import type { FrontendValue, Endpoint as Place, ServiceRecord } from './layout.ts';
 import { arrange, type BackendSet } from './sets.ts';
 import type { Block } from './slots.ts';
@@ -87,7 +87,7 @@ export const recordOf = (
 });
 
 function* goneOf({ id, entry }: Held, after: Entry | null): Generator<Gone> {
-  if (parseServicePortKey(entry.key)?.protocol !== 'UDP' || after?.endpoints === entry.endpoints) return;
+  if (portOf(entry.key).protocol !== 'UDP' || after?.endpoints === entry.endpoints) return;
   const kept = new Set(after?.endpoints.map(({ ip, port }) => `${ip}|${port}`));
   for (const { ip, port } of entry.endpoints)
     if (!kept.has(`${ip}|${port}`)) yield { service: id, backend: { ip, port, protocol: 'UDP' } };
