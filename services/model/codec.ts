@@ -154,7 +154,11 @@ function cidrOf(key: string, text: string): string {
   return text;
 }
 
+/** Most lists of most Services are empty: those are one list. */
+const nothing: readonly string[] = [];
+
 function ascending(key: string, list: readonly string[]): readonly string[] {
+  if (list.length === 0) return nothing;
   list.forEach((value, i) => {
     const previous = list[i - 1];
     if (previous !== undefined && previous >= value) throw new InvalidEntryError(key, `${value} is out of order`);

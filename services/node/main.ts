@@ -93,7 +93,11 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
     kubeProxy.observer,
     own.observer,
     { ...silentObserver, committed: (changes) => checkPorts.update(changes) },
-    { ...silentObserver, committed: (changes) => memory.note(changes) },
+    {
+      ...silentObserver,
+      committed: (changes) => memory.note(changes.length),
+      dumped: (entries) => memory.note(entries),
+    },
   ]);
   const reconciler = new Reconciler({ driver, held, journal, flows, clock, logger, observer });
   opened.defer(() => reconciler.idle());

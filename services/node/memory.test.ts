@@ -1,16 +1,8 @@
-import type { EntryChange } from '@octoplane/model/delta.ts';
-import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import { expect, it } from 'vitest';
 import { MemoryTrimmer } from './memory.ts';
 import { FakeClock } from './testing/clock.ts';
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
-const changes = (count: number): EntryChange[] =>
-  Array.from({ length: count }, (_, i) => ({
-    key: `default/web-${i}:80/TCP` as ServicePortKey,
-    before: null,
-    after: null,
-  }));
 
 it('memory is given back once after a bulk, and not for everyday changes', async () => {
   const clock = new FakeClock();
@@ -18,13 +10,13 @@ it('memory is given back once after a bulk, and not for everyday changes', async
   const trimmer = new MemoryTrimmer(clock, () => collections++);
   const stop = new AbortController();
   const running = trimmer.run(stop.signal);
-  for (let i = 0; i < 100; i++) trimmer.note(changes(1));
+  for (let i = 0; i < 100; i++) trimmer.note(1);
   await settled();
   clock.advance(60_000);
   await settled();
   expect(collections).toBe(0);
-  trimmer.note(changes(10_000));
-  trimmer.note(changes(10_000));
+  trimmer.note(10_000);
+  trimmer.note(10_000);
   await settled();
   expect(collections).toBe(0);
   clock.advance(2000);
@@ -41,7 +33,7 @@ it('the real collection works on this runtime', async () => {
   const trimmer = new MemoryTrimmer(clock);
   const stop = new AbortController();
   const running = trimmer.run(stop.signal);
-  trimmer.note(changes(1000));
+  trimmer.note(1000);
   await settled();
   clock.advance(2000);
   await settled();
@@ -56,7 +48,7 @@ it('a bulk that comes in pieces is one bulk, and is over when it has been quiet'
   const stop = new AbortController();
   const running = trimmer.run(stop.signal);
   for (let i = 0; i < 10; i++) {
-    trimmer.note(changes(300));
+    trimmer.note(300);
     await settled();
     clock.advance(1000);
     await settled();

@@ -55,7 +55,7 @@ let kernel = kernelOn(driver);
 let fullSyncs: string[] = [];
 
 function kernelOn(target: ScriptedDriver): Kernel {
-  const events = { fullSync: (why: string) => fullSyncs.push(why), failed: () => undefined };
+  const events = { fullSync: (why: string) => fullSyncs.push(why), dumped: () => undefined, failed: () => undefined };
   return new Kernel(target, { clock: new FakeClock(), logger: silentLogger, events });
 }
 

@@ -25,6 +25,8 @@ export type Outcome =
 
 export interface KernelEvents {
   fullSync(why: string): void;
+  /** All that is in the kernel was read, so many entries. */
+  dumped(entries: number): void;
   /** `full`: in the course of a full resync. */
   failed(step: FailedStep, full: boolean): void;
 }
@@ -84,6 +86,7 @@ export class Kernel {
     let step: FailedStep = 'dump';
     try {
       const found = await this.#driver.dump();
+      this.#events.dumped(found.size);
       const changes = driftOf(this.#driver, found, wanted);
       step = 'apply';
       if (changes.length > 0) await this.#driver.apply(changes);

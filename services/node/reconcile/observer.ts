@@ -42,6 +42,7 @@ export function observers(list: readonly ReconcileObserver[]): ReconcileObserver
     driftRepaired: (repaired) => each((observer) => observer.driftRepaired(repaired)),
     kernelState: (state) => each((observer) => observer.kernelState(state)),
     fullSync: (why) => each((observer) => observer.fullSync(why)),
+    dumped: (entries) => each((observer) => observer.dumped(entries)),
     failed: (step, full) => each((observer) => observer.failed(step, full)),
   };
 }
@@ -55,5 +56,6 @@ export const silentObserver: ReconcileObserver = {
   driftRepaired: () => undefined,
   kernelState: () => undefined,
   fullSync: () => undefined,
+  dumped: () => undefined,
   failed: () => undefined,
 };

@@ -110,8 +110,8 @@ const firstIndex = (frontend: Frontend, list: 'cluster' | 'local'): number =>
 const frontendKey = (frontend: Frontend, spec: ServicePortSpec, proto: string, port: number): (string | number)[] =>
   frontend.ip === null ? [proto, spec.nodePort] : [frontend.ip, proto, port];
 
-/** Endpoints of the lists that are used, as they come. */
-export function listsOf(entry: Entry, family: Family): { readonly cluster: Endpoint[]; readonly local: Endpoint[] } {
+/** Endpoints of the lists that are used, as they come. A list of all endpoints is the entry's own. */
+export function listsOf(entry: Entry, family: Family): FamilySlots {
   const used = listsUsed(entry.spec)[family];
   const cluster: Endpoint[] = [];
   const local: Endpoint[] = [];
@@ -120,7 +120,8 @@ export function listsOf(entry: Entry, family: Family): { readonly cluster: Endpo
     if (used.cluster && inCluster(endpoint)) cluster.push(endpoint);
     if (used.local && inLocal(endpoint)) local.push(endpoint);
   }
-  return { cluster, local };
+  const own = (list: Endpoint[]): Slots => (list.length === entry.endpoints.length ? entry.endpoints : list);
+  return { cluster: own(cluster), local: own(local) };
 }
 
 /** The affinities of a service port: one for each list that a frontend chooses from. */

@@ -106,6 +106,7 @@ export class NftablesDriver implements Driver {
       }));
       this.#kernel.transact(debris);
       this.#books.dropDebris();
+      this.#books.share(wanted);
       return unexplained.length + debris.length + this.#frame.keep(this.#books);
     });
   }

@@ -10,6 +10,8 @@ import { beginElements, endElements, readElement, writeElement } from './wire-el
 
 /** An attribute holds less than 64 KiB; the largest element of ours takes under 400 bytes. */
 const elementsBytes = 60_000;
+/** A transaction of more than a few hundred changes; its buffer is given back. */
+const largeBatchBytes = 256 * 1024;
 /** Elements asked for in one request: their answers must fit the receive buffer. */
 const readAtOnce = 64;
 
@@ -82,7 +84,7 @@ export class KernelTable implements Disposable {
     endBatch(writer);
     const refused = this.#socket.exchange(writer.bytes);
     this.#transactions++;
-    if (writer.length > 4 * 1024 * 1024) writer.shrink();
+    if (writer.length > largeBatchBytes) writer.shrink();
     if (refused.length > 0) {
       throw new TransactionError(refused.map((error) => ({ error, operation: places.find(error) })));
     }

@@ -13,9 +13,9 @@ export const noSlots: Slots = [];
 export function assignSlots(held: Slots, wanted: readonly Endpoint[]): Slots {
   if (held.length === 0) return wanted.length === 0 ? noSlots : wanted;
   const missing = new Map<string, Endpoint>();
-  for (const endpoint of wanted) missing.set(idOf(endpoint), endpoint);
+  for (const endpoint of wanted) missing.set(endpointName(endpoint), endpoint);
   const slots: (Endpoint | null)[] = held.map((endpoint) => {
-    const id = idOf(endpoint);
+    const id = endpointName(endpoint);
     const staying = missing.get(id) ?? null;
     missing.delete(id);
     return staying;
@@ -39,7 +39,7 @@ function compacted(slots: (Endpoint | null)[]): Endpoint[] {
   return slots.slice(0, end).filter((endpoint) => endpoint !== null);
 }
 
-const idOf = (endpoint: EndpointId): string => `${endpoint.ip} ${endpoint.port}`;
+export const endpointName = (endpoint: EndpointId): string => `${endpoint.ip} ${endpoint.port}`;
 
 export const sameEndpoint = (a: EndpointId | undefined, b: EndpointId | undefined): boolean =>
   a === b || (a !== undefined && b !== undefined && a.ip === b.ip && a.port === b.port);
