@@ -1,4 +1,5 @@
 /** Quantities as people read them. */
+import type { Cause } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { Version } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 
 /** "340 us", "1.2 ms", "4.5 s", "3 min"; "-" for 0, which stands for "not known". */
@@ -26,5 +27,8 @@ export const sequence = (version: Version | undefined): string =>
   version === undefined || version.epoch === 0 ? '-' : String(version.sequence);
 
 export const clockTime = (us: number): string => new Date(us / 1_000).toISOString().slice(11, 23);
+
+/** Which object, at which revision of which cluster. */
+export const causeText = ({ source, object, revision }: Cause): string => `${object} at ${revision} of ${source}`;
 
 export const orDash = (text: string): string => (text === '' ? '-' : text);

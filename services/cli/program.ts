@@ -3,6 +3,7 @@ import { applyCommand } from './commands/apply.ts';
 import { certsCommand } from './commands/certs.ts';
 import { controllerCommand } from './commands/controller.ts';
 import { deleteCommand } from './commands/delete.ts';
+import { explainCommand } from './commands/explain.ts';
 import { getCommand } from './commands/get.ts';
 import { historyCommand } from './commands/history.ts';
 import { nodeCommand } from './commands/node.ts';
@@ -28,6 +29,7 @@ export function program(): Command {
     nodesCommand(),
     servicesCommand(),
     historyCommand(),
+    explainCommand(),
     waitCommand(),
     applyCommand(),
     deleteCommand(),

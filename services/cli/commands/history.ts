@@ -2,7 +2,7 @@ import { type ChangeRecord, ListHistoryResponse } from '@octoplane/model/gen/oct
 import { Command } from 'commander';
 import { ask, withClient } from '../client.ts';
 import { type ClientFlags, flag, positiveInteger, withClientFlags } from '../flags.ts';
-import { clockTime, duration, orDash, sequence } from '../format.ts';
+import { causeText, clockTime, duration, orDash, sequence } from '../format.ts';
 import { show } from '../output.ts';
 import { table } from '../table.ts';
 
@@ -39,10 +39,7 @@ function row(change: ChangeRecord): string[] {
   return [
     sequence(change.version),
     clockTime(change.committedAtUs),
-    firstAndMore(
-      change.causes.map((cause) => cause.object),
-      change.moreCauses,
-    ),
+    firstAndMore(change.causes.map(causeText), change.moreCauses),
     firstAndMore(change.keys, change.moreKeys),
     `${convergence?.programmed ?? 0}/${convergence?.nodes ?? 0}`,
     duration(convergence?.p50Us ?? 0),

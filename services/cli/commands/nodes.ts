@@ -1,10 +1,11 @@
-import { ListNodesResponse, type NodeStatus, NodeStatus_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
+import { ListNodesResponse, type NodeStatus } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Command } from 'commander';
 import { ask, withClient } from '../client.ts';
 import { type ClientFlags, withClientFlags } from '../flags.ts';
 import { duration, orDash, sequence, since } from '../format.ts';
+import { stateText } from '../node-text.ts';
 import { show } from '../output.ts';
-import { table, tone } from '../table.ts';
+import { table } from '../table.ts';
 
 export const nodesCommand = (): Command =>
   withClientFlags(
@@ -49,10 +50,3 @@ const wideRow = (node: NodeStatus): string[] => [
   duration(node.durations?.readBackUs ?? 0),
   orDash(node.lastError),
 ];
-
-function stateText(state: NodeStatus_State): string {
-  if (state === NodeStatus_State.CURRENT) return tone('good', 'current');
-  if (state === NodeStatus_State.LATE) return tone('warn', 'late');
-  if (state === NodeStatus_State.REFUSING) return tone('bad', 'refusing');
-  return tone('bad', 'disconnected');
-}

@@ -8,16 +8,15 @@ import type { ServiceName } from '@octoplane/model/keys.ts';
 import type { Logger } from 'pino';
 import { type NodeState, stateOf } from '../acks/node-record.ts';
 import { type NodeSelection, parseSelectors, SelectorError } from '../acks/selectors.ts';
-import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import { AdminError } from './admin-error.ts';
+import { type ExplainDependencies, explainCall } from './explain-call.ts';
 import { Coverage, type Directory, serviceToProto } from './services.ts';
 import { changeToProto, nodeToProto } from './to-proto.ts';
 import { conditionOf, hasRead, rulesOf, serveWait, type WaitDependencies } from './wait-call.ts';
 
-export interface AdminDependencies extends WaitDependencies {
+export interface AdminDependencies extends WaitDependencies, ExplainDependencies {
   readonly release: string;
   readonly startedAtMs: number;
-  readonly directory: Directory & { reports(): readonly SourceReport[]; rejected(): readonly RejectedObject[] };
   /** Of a source, as given, without credentials. */
   locationOf(source: string): string;
   /** May the peer of this call ask? */
@@ -62,6 +61,8 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
         .map((commit) => changeToProto(commit, history.epoch, book.convergence(commit.sequence)));
       return { changes: [...changes] };
     }),
+
+    explain: unary(dependencies, (request) => explainCall(request, dependencies)),
 
     wait(call) {
       try {

@@ -1,6 +1,6 @@
 import { type Cidr, familyOf, formatCidr } from '@octoplane/model/address.ts';
 import { type Family, type NodeName, type ServicePortKey, servicePortKey } from '@octoplane/model/keys.ts';
-import type { EndpointSlice, Service, ServicePort, SliceEndpoint } from '@octoplane/model/objects.ts';
+import type { EndpointSlice, Service, ServicePort, SliceEndpoint, SlicePort } from '@octoplane/model/objects.ts';
 import { familyBit, type ServicePortSpec } from '@octoplane/model/rule-set.ts';
 import { type Hints, hintsOf } from './topology.ts';
 
@@ -31,18 +31,39 @@ export interface PreparedPort {
   readonly families: readonly FamilyCandidates[];
 }
 
-/** Service ports that get an entry: none for ExternalName, headless and foreign Services (P10, P41, P42), or without a frontend. */
+/** Service ports that get an entry. */
 export function prepare(service: Service, slices: readonly EndpointSlice[]): readonly PreparedPort[] {
-  if (service.type === 'ExternalName' || service.headless || service.foreignProxy) return [];
-  const ips = [...service.clusterIps, ...service.externalIps, ...service.loadBalancerIps];
-  const families = (['IPv4', 'IPv6'] as const).filter((family) => ips.some((ip) => familyOf(ip) === family));
+  const families = familiesOf(service);
   const usable = slices.filter((slice) => !slice.headless);
   return service.ports.flatMap((port) => {
-    if (ips.length === 0 && port.nodePort === 0) return [];
+    if (whyNoEntry(service, port) !== null) return [];
     const candidates = families.map((family) => familyCandidates(family, port, usable));
     return [preparePort(service, port, candidates)];
   });
 }
+
+/** None for ExternalName, headless and foreign Services (P10, P41, P42), or without a frontend. Null: there is one. */
+export function whyNoEntry(service: Service, port: ServicePort): NoEntry | null {
+  if (service.type === 'ExternalName') return 'ExternalName';
+  if (service.headless) return 'headless';
+  if (service.foreignProxy) return 'foreign proxy';
+  return familiesOf(service).length === 0 && port.nodePort === 0 ? 'no frontend' : null;
+}
+
+export type NoEntry = 'ExternalName' | 'headless' | 'foreign proxy' | 'no frontend';
+
+/** Families of its addresses: endpoints of another are not reachable through them. */
+export function familiesOf({ clusterIps, externalIps, loadBalancerIps }: Service): readonly Family[] {
+  const ips = [...clusterIps, ...externalIps, ...loadBalancerIps];
+  return (['IPv4', 'IPv6'] as const).filter((family) => ips.some((ip) => familyOf(ip) === family));
+}
+
+/** Serves, or still serves while it ends. */
+export const mayServe = ({ ready, serving, terminating }: SliceEndpoint): boolean => ready || (serving && terminating);
+
+/** The port that a service port's name stands for in a slice (P2). */
+export const slicePortOf = (slice: EndpointSlice, { name, protocol }: ServicePort): SlicePort | undefined =>
+  slice.ports.find((port) => port.name === name && port.protocol === protocol);
 
 /** The nodes whose view may differ from that of other nodes in their zone. */
 export function overlayNodes(port: PreparedPort): ReadonlySet<NodeName> {
@@ -91,12 +112,9 @@ function familyCandidates(family: Family, port: ServicePort, slices: readonly En
   const candidates: Candidate[] = [];
   for (const slice of slices) {
     if (slice.family !== family) continue;
-    const slicePort = slice.ports.find(({ name, protocol }) => name === port.name && protocol === port.protocol);
+    const slicePort = slicePortOf(slice, port);
     if (!slicePort) continue;
-    for (const endpoint of slice.endpoints) {
-      if (endpoint.ready || (endpoint.serving && endpoint.terminating))
-        candidates.push({ endpoint, port: slicePort.port });
-    }
+    for (const endpoint of slice.endpoints) if (mayServe(endpoint)) candidates.push({ endpoint, port: slicePort.port });
   }
   const unique = withoutDoubles(candidates);
   const ready = unique.filter(({ endpoint }) => endpoint.ready);

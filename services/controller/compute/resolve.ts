@@ -8,8 +8,8 @@ import {
   endpointsEqual,
   specsEqual,
 } from '@octoplane/model/rule-set.ts';
-import { type Candidate, type FamilyCandidates, type PreparedPort, prepare } from './prepare.ts';
-import { topologyMode, type Vantage, wasWithin, within } from './topology.ts';
+import { type FamilyCandidates, type PreparedPort, prepare } from './prepare.ts';
+import { type TopologyMode, topologyMode, type Vantage, wasWithin, within } from './topology.ts';
 
 /**
  * Who is chosen, on one node, for each policy. The rules are rows P13 to P20 of kube-proxy's behaviour (its topology.go):
@@ -31,29 +31,50 @@ export function resolvePort(port: PreparedPort, vantage: Vantage): Entry {
 const { cluster, local, terminating, draining } = endpointFlags;
 
 function resolveFamily(port: PreparedPort, family: FamilyCandidates, vantage: Vantage): Endpoint[] {
-  const mode = topologyMode(family.hints, vantage);
-  const isHere = (endpoint: SliceEndpoint): boolean =>
-    port.usesLocal && vantage.node !== null && endpoint.node === vantage.node;
-  const someReady = family.ready.length > 0;
-  const someReadyHere = port.usesLocal && family.ready.some(({ endpoint }) => isHere(endpoint));
+  const situation = situationOf(port, family, vantage);
   const endpoints: Endpoint[] = [];
-  const add = ({ endpoint: { ip }, port: number }: Candidate, flags: number): void => {
-    if (flags !== 0) endpoints.push({ ip, port: number, flags });
+  for (const candidates of [family.ready, family.terminating]) {
+    for (const { endpoint, port: number } of candidates) {
+      const flags = flagsOf(endpoint, situation);
+      if (flags !== 0) endpoints.push({ ip: endpoint.ip, port: number, flags });
+    }
+  }
+  return family.terminating.length === 0 ? endpoints : endpoints.sort(compareEndpoints);
+}
+
+/** What decides about the candidates of one family, looked at from one place. explain.ts puts the same into words. */
+export interface Situation {
+  readonly mode: TopologyMode;
+  readonly vantage: Vantage;
+  readonly usesCluster: boolean;
+  readonly usesLocal: boolean;
+  readonly someReady: boolean;
+  readonly someReadyHere: boolean;
+}
+
+export function situationOf(port: PreparedPort, family: FamilyCandidates, vantage: Vantage): Situation {
+  const { usesCluster, usesLocal } = port;
+  return {
+    mode: topologyMode(family.hints, vantage),
+    vantage,
+    usesCluster,
+    usesLocal,
+    someReady: family.ready.length > 0,
+    someReadyHere: usesLocal && family.ready.some(({ endpoint }) => isHere(endpoint, vantage)),
   };
-  for (const candidate of family.ready) {
-    const { endpoint } = candidate;
-    const inReach = port.usesCluster && within(mode, endpoint, vantage);
-    add(candidate, (inReach ? cluster : 0) | (isHere(endpoint) ? local : 0));
-  }
-  if (family.terminating.length === 0) return endpoints;
-  for (const candidate of family.terminating) {
-    const { endpoint } = candidate;
-    const here = isHere(endpoint);
-    const chosen = (port.usesCluster && !someReady ? cluster : 0) | (here && !someReadyHere ? local : 0);
-    const drains = here || (port.usesCluster && wasWithin(mode, endpoint, vantage));
-    add(candidate, chosen !== 0 ? chosen | terminating : drains ? draining : 0);
-  }
-  return endpoints.sort(compareEndpoints);
+}
+
+export const isHere = (endpoint: SliceEndpoint, vantage: Vantage): boolean =>
+  vantage.node !== null && endpoint.node === vantage.node;
+
+/** endpointFlags of a candidate; 0: it has no business on this node. */
+export function flagsOf(endpoint: SliceEndpoint, situation: Situation): number {
+  const { mode, vantage, usesCluster, usesLocal, someReady, someReadyHere } = situation;
+  const here = usesLocal && isHere(endpoint, vantage);
+  if (endpoint.ready) return (usesCluster && within(mode, endpoint, vantage) ? cluster : 0) | (here ? local : 0);
+  const chosen = (usesCluster && !someReady ? cluster : 0) | (here && !someReadyHere ? local : 0);
+  if (chosen !== 0) return chosen | terminating;
+  return here || (usesCluster && wasWithin(mode, endpoint, vantage)) ? draining : 0;
 }
 
 /**

@@ -528,6 +528,135 @@ export function lateNode_ReasonToJSON(object: LateNode_Reason): string {
   }
 }
 
+export interface ExplainRequest {
+  /** "NAMESPACE/NAME", "VIP:PORT" or "[VIP]:PORT" of any address of a Service, or ":NODEPORT". */
+  readonly target: string;
+  /** Name of a node: choices as they are there, and what it has in its kernel. Empty: once for every zone that nodes are in. */
+  readonly node: string;
+}
+
+export interface ExplainResponse {
+  readonly source: string;
+  /** "NAMESPACE/NAME". */
+  readonly service: string;
+  readonly type: string;
+  /** Of the Service object, as the source gives it. */
+  readonly revision: string;
+  /** The source is stale: since when and why, in words; empty: it is in sync. */
+  readonly stale: string;
+  /** The object as it is now was refused, in words; what is served is what it was before, if it was there. Empty: it was taken. */
+  readonly refused: string;
+  /** The newest version that changed it, with what made it; unset: older than the history. */
+  readonly lastChange: ChangeRecord | undefined;
+  readonly viewpoints: readonly Viewpoint[];
+  /** Objects of its namespace that were refused, and so may be missing here. */
+  readonly rejected: readonly RejectedObject[];
+  /** The node that was asked about. */
+  readonly node: NodeStatus | undefined;
+}
+
+/** The Service as it is on some nodes. */
+export interface Viewpoint {
+  /** Zone, or "-". */
+  readonly zone: string;
+  /** Set when one node was asked about. */
+  readonly node: string;
+  /** Known nodes in this zone. */
+  readonly nodes: number;
+  readonly ports: readonly PortExplanation[];
+}
+
+export interface PortExplanation {
+  /** "default/web:80/TCP" */
+  readonly key: string;
+  /** Of the Service's port. */
+  readonly name: string;
+  /** "10.96.0.10:80", "node port 30080". */
+  readonly frontends: readonly string[];
+  /** Why there are no rules for it, in words; empty: there are. */
+  readonly noEntry: string;
+  /** How traffic is led, a sentence each: policies, topology, affinity, source ranges. */
+  readonly choices: readonly string[];
+  readonly endpoints: readonly EndpointExplanation[];
+  /** The node refused this entry and has what it had before: why, in words. */
+  readonly heldBack: string;
+}
+
+export interface EndpointExplanation {
+  readonly address: string;
+  readonly node: string;
+  readonly zone: string;
+  /** "default/web-abc", and its revision. */
+  readonly slice: string;
+  readonly sliceRevision: string;
+  /** "ready", "not ready", "terminating, serving", "terminating". */
+  readonly condition: string;
+  /** Endpoint.flags of rules.proto; 0: not in the node's rule set. */
+  readonly flags: number;
+  /** Gets new connections of any kind. */
+  readonly chosen: boolean;
+  /** Why it is chosen, or why not, in words; where policies differ, for each. */
+  readonly why: string;
+  readonly kernel: EndpointExplanation_Kernel;
+}
+
+export const EndpointExplanation_Kernel = {
+  /** UNSPECIFIED - No node was asked about, or another slice's endpoint with the same address says it. */
+  UNSPECIFIED: 0,
+  /** YES - The node's kernel sends new connections there, does not, or may: it has yet to acknowledge. */
+  YES: 1,
+  NO: 2,
+  MAYBE: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type EndpointExplanation_Kernel = typeof EndpointExplanation_Kernel[keyof typeof EndpointExplanation_Kernel];
+
+export namespace EndpointExplanation_Kernel {
+  export type UNSPECIFIED = typeof EndpointExplanation_Kernel.UNSPECIFIED;
+  export type YES = typeof EndpointExplanation_Kernel.YES;
+  export type NO = typeof EndpointExplanation_Kernel.NO;
+  export type MAYBE = typeof EndpointExplanation_Kernel.MAYBE;
+  export type UNRECOGNIZED = typeof EndpointExplanation_Kernel.UNRECOGNIZED;
+}
+
+export function endpointExplanation_KernelFromJSON(object: any): EndpointExplanation_Kernel {
+  switch (object) {
+    case 0:
+    case "KERNEL_UNSPECIFIED":
+      return EndpointExplanation_Kernel.UNSPECIFIED;
+    case 1:
+    case "KERNEL_YES":
+      return EndpointExplanation_Kernel.YES;
+    case 2:
+    case "KERNEL_NO":
+      return EndpointExplanation_Kernel.NO;
+    case 3:
+    case "KERNEL_MAYBE":
+      return EndpointExplanation_Kernel.MAYBE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return EndpointExplanation_Kernel.UNRECOGNIZED;
+  }
+}
+
+export function endpointExplanation_KernelToJSON(object: EndpointExplanation_Kernel): string {
+  switch (object) {
+    case EndpointExplanation_Kernel.UNSPECIFIED:
+      return "KERNEL_UNSPECIFIED";
+    case EndpointExplanation_Kernel.YES:
+      return "KERNEL_YES";
+    case EndpointExplanation_Kernel.NO:
+      return "KERNEL_NO";
+    case EndpointExplanation_Kernel.MAYBE:
+      return "KERNEL_MAYBE";
+    case EndpointExplanation_Kernel.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 function createBaseGetStatusRequest(): GetStatusRequest {
   return {};
 }
@@ -3764,6 +3893,849 @@ export const LateNode: MessageFns<LateNode> = {
   },
 };
 
+function createBaseExplainRequest(): ExplainRequest {
+  return { target: "", node: "" };
+}
+
+export const ExplainRequest: MessageFns<ExplainRequest> = {
+  encode(message: ExplainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.target !== "") {
+      writer.uint32(10).string(message.target);
+    }
+    if (message.node !== "") {
+      writer.uint32(18).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExplainRequest {
+    return {
+      target: isSet(object.target) ? globalThis.String(object.target) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+    };
+  },
+
+  toJSON(message: ExplainRequest): unknown {
+    const obj: any = {};
+    if (message.target !== "") {
+      obj.target = message.target;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ExplainRequest>, I>>(base?: I): ExplainRequest {
+    return ExplainRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExplainRequest>, I>>(object: I): ExplainRequest {
+    const message = createBaseExplainRequest() as any;
+    message.target = object.target ?? "";
+    message.node = object.node ?? "";
+    return message;
+  },
+};
+
+function createBaseExplainResponse(): ExplainResponse {
+  return {
+    source: "",
+    service: "",
+    type: "",
+    revision: "",
+    stale: "",
+    refused: "",
+    lastChange: undefined,
+    viewpoints: [],
+    rejected: [],
+    node: undefined,
+  };
+}
+
+export const ExplainResponse: MessageFns<ExplainResponse> = {
+  encode(message: ExplainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== "") {
+      writer.uint32(10).string(message.source);
+    }
+    if (message.service !== "") {
+      writer.uint32(18).string(message.service);
+    }
+    if (message.type !== "") {
+      writer.uint32(26).string(message.type);
+    }
+    if (message.revision !== "") {
+      writer.uint32(34).string(message.revision);
+    }
+    if (message.stale !== "") {
+      writer.uint32(42).string(message.stale);
+    }
+    if (message.refused !== "") {
+      writer.uint32(50).string(message.refused);
+    }
+    if (message.lastChange !== undefined) {
+      ChangeRecord.encode(message.lastChange, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.viewpoints) {
+      Viewpoint.encode(v!, writer.uint32(66).fork()).join();
+    }
+    for (const v of message.rejected) {
+      RejectedObject.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.node !== undefined) {
+      NodeStatus.encode(message.node, writer.uint32(82).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.revision = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.stale = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.refused = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.lastChange = ChangeRecord.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.viewpoints.push(Viewpoint.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.rejected.push(RejectedObject.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.node = NodeStatus.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExplainResponse {
+    return {
+      source: isSet(object.source) ? globalThis.String(object.source) : "",
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      type: isSet(object.type) ? globalThis.String(object.type) : "",
+      revision: isSet(object.revision) ? globalThis.String(object.revision) : "",
+      stale: isSet(object.stale) ? globalThis.String(object.stale) : "",
+      refused: isSet(object.refused) ? globalThis.String(object.refused) : "",
+      lastChange: isSet(object.lastChange)
+        ? ChangeRecord.fromJSON(object.lastChange)
+        : isSet(object.last_change)
+        ? ChangeRecord.fromJSON(object.last_change)
+        : undefined,
+      viewpoints: globalThis.Array.isArray(object?.viewpoints)
+        ? object.viewpoints.map((e: any) => Viewpoint.fromJSON(e))
+        : [],
+      rejected: globalThis.Array.isArray(object?.rejected)
+        ? object.rejected.map((e: any) => RejectedObject.fromJSON(e))
+        : [],
+      node: isSet(object.node) ? NodeStatus.fromJSON(object.node) : undefined,
+    };
+  },
+
+  toJSON(message: ExplainResponse): unknown {
+    const obj: any = {};
+    if (message.source !== "") {
+      obj.source = message.source;
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.type !== "") {
+      obj.type = message.type;
+    }
+    if (message.revision !== "") {
+      obj.revision = message.revision;
+    }
+    if (message.stale !== "") {
+      obj.stale = message.stale;
+    }
+    if (message.refused !== "") {
+      obj.refused = message.refused;
+    }
+    if (message.lastChange !== undefined) {
+      obj.lastChange = ChangeRecord.toJSON(message.lastChange);
+    }
+    if (message.viewpoints?.length) {
+      obj.viewpoints = message.viewpoints.map((e) => Viewpoint.toJSON(e));
+    }
+    if (message.rejected?.length) {
+      obj.rejected = message.rejected.map((e) => RejectedObject.toJSON(e));
+    }
+    if (message.node !== undefined) {
+      obj.node = NodeStatus.toJSON(message.node);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ExplainResponse>, I>>(base?: I): ExplainResponse {
+    return ExplainResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExplainResponse>, I>>(object: I): ExplainResponse {
+    const message = createBaseExplainResponse() as any;
+    message.source = object.source ?? "";
+    message.service = object.service ?? "";
+    message.type = object.type ?? "";
+    message.revision = object.revision ?? "";
+    message.stale = object.stale ?? "";
+    message.refused = object.refused ?? "";
+    message.lastChange = (object.lastChange !== undefined && object.lastChange !== null)
+      ? ChangeRecord.fromPartial(object.lastChange)
+      : undefined;
+    message.viewpoints = object.viewpoints?.map((e) => Viewpoint.fromPartial(e)) || [];
+    message.rejected = object.rejected?.map((e) => RejectedObject.fromPartial(e)) || [];
+    message.node = (object.node !== undefined && object.node !== null)
+      ? NodeStatus.fromPartial(object.node)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseViewpoint(): Viewpoint {
+  return { zone: "", node: "", nodes: 0, ports: [] };
+}
+
+export const Viewpoint: MessageFns<Viewpoint> = {
+  encode(message: Viewpoint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.zone !== "") {
+      writer.uint32(10).string(message.zone);
+    }
+    if (message.node !== "") {
+      writer.uint32(18).string(message.node);
+    }
+    if (message.nodes !== 0) {
+      writer.uint32(24).uint32(message.nodes);
+    }
+    for (const v of message.ports) {
+      PortExplanation.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Viewpoint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseViewpoint() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.nodes = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.ports.push(PortExplanation.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Viewpoint {
+    return {
+      zone: isSet(object.zone) ? globalThis.String(object.zone) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      nodes: isSet(object.nodes) ? globalThis.Number(object.nodes) : 0,
+      ports: globalThis.Array.isArray(object?.ports) ? object.ports.map((e: any) => PortExplanation.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: Viewpoint): unknown {
+    const obj: any = {};
+    if (message.zone !== "") {
+      obj.zone = message.zone;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.nodes !== 0) {
+      obj.nodes = Math.round(message.nodes);
+    }
+    if (message.ports?.length) {
+      obj.ports = message.ports.map((e) => PortExplanation.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Viewpoint>, I>>(base?: I): Viewpoint {
+    return Viewpoint.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Viewpoint>, I>>(object: I): Viewpoint {
+    const message = createBaseViewpoint() as any;
+    message.zone = object.zone ?? "";
+    message.node = object.node ?? "";
+    message.nodes = object.nodes ?? 0;
+    message.ports = object.ports?.map((e) => PortExplanation.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePortExplanation(): PortExplanation {
+  return { key: "", name: "", frontends: [], noEntry: "", choices: [], endpoints: [], heldBack: "" };
+}
+
+export const PortExplanation: MessageFns<PortExplanation> = {
+  encode(message: PortExplanation, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    for (const v of message.frontends) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.noEntry !== "") {
+      writer.uint32(34).string(message.noEntry);
+    }
+    for (const v of message.choices) {
+      writer.uint32(42).string(v!);
+    }
+    for (const v of message.endpoints) {
+      EndpointExplanation.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.heldBack !== "") {
+      writer.uint32(58).string(message.heldBack);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PortExplanation {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePortExplanation() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.frontends.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.noEntry = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.choices.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.endpoints.push(EndpointExplanation.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.heldBack = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PortExplanation {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      frontends: globalThis.Array.isArray(object?.frontends)
+        ? object.frontends.map((e: any) => globalThis.String(e))
+        : [],
+      noEntry: isSet(object.noEntry)
+        ? globalThis.String(object.noEntry)
+        : isSet(object.no_entry)
+        ? globalThis.String(object.no_entry)
+        : "",
+      choices: globalThis.Array.isArray(object?.choices) ? object.choices.map((e: any) => globalThis.String(e)) : [],
+      endpoints: globalThis.Array.isArray(object?.endpoints)
+        ? object.endpoints.map((e: any) => EndpointExplanation.fromJSON(e))
+        : [],
+      heldBack: isSet(object.heldBack)
+        ? globalThis.String(object.heldBack)
+        : isSet(object.held_back)
+        ? globalThis.String(object.held_back)
+        : "",
+    };
+  },
+
+  toJSON(message: PortExplanation): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.frontends?.length) {
+      obj.frontends = message.frontends;
+    }
+    if (message.noEntry !== "") {
+      obj.noEntry = message.noEntry;
+    }
+    if (message.choices?.length) {
+      obj.choices = message.choices;
+    }
+    if (message.endpoints?.length) {
+      obj.endpoints = message.endpoints.map((e) => EndpointExplanation.toJSON(e));
+    }
+    if (message.heldBack !== "") {
+      obj.heldBack = message.heldBack;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PortExplanation>, I>>(base?: I): PortExplanation {
+    return PortExplanation.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PortExplanation>, I>>(object: I): PortExplanation {
+    const message = createBasePortExplanation() as any;
+    message.key = object.key ?? "";
+    message.name = object.name ?? "";
+    message.frontends = object.frontends?.map((e) => e) || [];
+    message.noEntry = object.noEntry ?? "";
+    message.choices = object.choices?.map((e) => e) || [];
+    message.endpoints = object.endpoints?.map((e) => EndpointExplanation.fromPartial(e)) || [];
+    message.heldBack = object.heldBack ?? "";
+    return message;
+  },
+};
+
+function createBaseEndpointExplanation(): EndpointExplanation {
+  return {
+    address: "",
+    node: "",
+    zone: "",
+    slice: "",
+    sliceRevision: "",
+    condition: "",
+    flags: 0,
+    chosen: false,
+    why: "",
+    kernel: 0,
+  };
+}
+
+export const EndpointExplanation: MessageFns<EndpointExplanation> = {
+  encode(message: EndpointExplanation, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    if (message.node !== "") {
+      writer.uint32(18).string(message.node);
+    }
+    if (message.zone !== "") {
+      writer.uint32(26).string(message.zone);
+    }
+    if (message.slice !== "") {
+      writer.uint32(34).string(message.slice);
+    }
+    if (message.sliceRevision !== "") {
+      writer.uint32(42).string(message.sliceRevision);
+    }
+    if (message.condition !== "") {
+      writer.uint32(50).string(message.condition);
+    }
+    if (message.flags !== 0) {
+      writer.uint32(56).uint32(message.flags);
+    }
+    if (message.chosen !== false) {
+      writer.uint32(64).bool(message.chosen);
+    }
+    if (message.why !== "") {
+      writer.uint32(74).string(message.why);
+    }
+    if (message.kernel !== 0) {
+      writer.uint32(80).int32(message.kernel);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndpointExplanation {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndpointExplanation() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.slice = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sliceRevision = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.condition = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.flags = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.chosen = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.kernel = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EndpointExplanation {
+    return {
+      address: isSet(object.address) ? globalThis.String(object.address) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      zone: isSet(object.zone) ? globalThis.String(object.zone) : "",
+      slice: isSet(object.slice) ? globalThis.String(object.slice) : "",
+      sliceRevision: isSet(object.sliceRevision)
+        ? globalThis.String(object.sliceRevision)
+        : isSet(object.slice_revision)
+        ? globalThis.String(object.slice_revision)
+        : "",
+      condition: isSet(object.condition) ? globalThis.String(object.condition) : "",
+      flags: isSet(object.flags) ? globalThis.Number(object.flags) : 0,
+      chosen: isSet(object.chosen) ? globalThis.Boolean(object.chosen) : false,
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+      kernel: isSet(object.kernel) ? endpointExplanation_KernelFromJSON(object.kernel) : 0,
+    };
+  },
+
+  toJSON(message: EndpointExplanation): unknown {
+    const obj: any = {};
+    if (message.address !== "") {
+      obj.address = message.address;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.zone !== "") {
+      obj.zone = message.zone;
+    }
+    if (message.slice !== "") {
+      obj.slice = message.slice;
+    }
+    if (message.sliceRevision !== "") {
+      obj.sliceRevision = message.sliceRevision;
+    }
+    if (message.condition !== "") {
+      obj.condition = message.condition;
+    }
+    if (message.flags !== 0) {
+      obj.flags = Math.round(message.flags);
+    }
+    if (message.chosen !== false) {
+      obj.chosen = message.chosen;
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    if (message.kernel !== 0) {
+      obj.kernel = endpointExplanation_KernelToJSON(message.kernel);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<EndpointExplanation>, I>>(base?: I): EndpointExplanation {
+    return EndpointExplanation.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<EndpointExplanation>, I>>(object: I): EndpointExplanation {
+    const message = createBaseEndpointExplanation() as any;
+    message.address = object.address ?? "";
+    message.node = object.node ?? "";
+    message.zone = object.zone ?? "";
+    message.slice = object.slice ?? "";
+    message.sliceRevision = object.sliceRevision ?? "";
+    message.condition = object.condition ?? "";
+    message.flags = object.flags ?? 0;
+    message.chosen = object.chosen ?? false;
+    message.why = object.why ?? "";
+    message.kernel = object.kernel ?? 0;
+    return message;
+  },
+};
+
 /** Needs an admin certificate unless the controller runs --insecure. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
@@ -3821,6 +4793,16 @@ export const AdminServiceService = {
     responseSerialize: (value: WaitResponse): Buffer => Buffer.from(WaitResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WaitResponse => WaitResponse.decode(value),
   },
+  /** Why a Service is served as it is: the objects and choices behind every endpoint, chosen or not. */
+  explain: {
+    path: "/octoplane.v1.AdminService/Explain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainRequest): Buffer => Buffer.from(ExplainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainRequest => ExplainRequest.decode(value),
+    responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
+  },
 } as const;
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
@@ -3837,6 +4819,8 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
    * have been gone for an hour. For some time after a start nobody knows whether all have come back, and nothing is done (`settling_ms`).
    */
   wait: handleServerStreamingCall<WaitRequest, WaitResponse>;
+  /** Why a Service is served as it is: the objects and choices behind every endpoint, chosen or not. */
+  explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
 }
 
 export interface AdminServiceClient extends Client {
@@ -3910,6 +4894,22 @@ export interface AdminServiceClient extends Client {
    */
   wait(request: WaitRequest, options?: Partial<CallOptions>): ClientReadableStream<WaitResponse>;
   wait(request: WaitRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<WaitResponse>;
+  /** Why a Service is served as it is: the objects and choices behind every endpoint, chosen or not. */
+  explain(
+    request: ExplainRequest,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const AdminServiceClient = makeGenericClientConstructor(
