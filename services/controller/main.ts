@@ -13,6 +13,7 @@ import { AllocationBook } from './allocate/book.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { Compute } from './compute/compute.ts';
 import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
+import { Auditor } from './history/auditor.ts';
 import { Committer } from './history/committer.ts';
 import { type Commit, History } from './history/history.ts';
 import { ArrivalMetrics } from './http/arrival-metrics.ts';
@@ -143,8 +144,18 @@ export async function runController(options: ControllerOptions, context: Control
         await written;
       },
     },
+    onCorrected(services) {
+      metrics.corrected(services.size);
+      logger.error(
+        { services: [...services] },
+        'an audit found views that were wrong, and put them right: please report it',
+      );
+    },
     onError: failed.reject,
   });
+  const auditor = new Auditor({ audit: (count) => committer.audit(count), services: () => state.services.size, clock });
+  auditor.start();
+  cleanUp.defer(() => auditor.stop());
 
   const waiting = {
     history,

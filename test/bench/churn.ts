@@ -95,6 +95,9 @@ class Bench {
       },
       clock: systemClock,
       logger,
+      onCorrected: (services) => {
+        throw new Error(`compute was wrong about ${[...services].join(', ')}`);
+      },
       onError: (error) => {
         throw error;
       },

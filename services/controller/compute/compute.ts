@@ -12,13 +12,14 @@ import { NodeView } from './node-view.ts';
 import { type LocalCandidates, localCandidates, overlayEntry } from './overlay.ts';
 import { dependsOnZone, type PreparedPort, prepare } from './prepare.ts';
 import { anywhereIn, onNode, resolvePort, sharing } from './resolve.ts';
+import { Rounds } from './rounds.ts';
 import { noRecord, recordOf, type ServiceRecord } from './service-record.ts';
 
 /**
  * From the cluster state to the view of every node.
  *
- *   1. The result is a function of the state and of the nodes' zones. `recompute` proves it: it starts from nothing, and its
- *      digests must agree with the incremental ones.
+ *   1. The result is a function of the state and of the nodes' zones. `recompute` proves it in tests: it starts from nothing, and its
+ *      digests must agree with the incremental ones. `audit` proves it all the time, Service by Service.
  *   2. Cost follows the change: each changed Service is resolved once per class, or once in all where zones make no difference,
  *      and once per node that hosts its endpoints or is named by their hints, where that can matter. Nothing is ever done per (node, Service).
  *   3. Entries are shared between classes and views that agree.
@@ -33,6 +34,7 @@ export class Compute implements Views {
   /** Zones that daemons gave in their Hello. */
   readonly #registered = new Map<NodeName, string | null>();
   readonly #index = new NodeIndex();
+  readonly #rounds = new Rounds(() => new Set([...this.#state.services.keys(), ...this.#records.keys()]));
   #inSync = false;
 
   constructor(state: ClusterState) {
@@ -62,6 +64,17 @@ export class Compute implements Views {
     for (const node of fresh) this.#computeNode(node, services);
     if (batch.empty && !first) return null;
     return batch.build(change?.causes ?? [], this.#state.inputs());
+  }
+
+  /**
+   * Computes the next few Services anew, in rounds over all of them. Null when every view is as it should be. Otherwise a mistake
+   * was made before, and the batch puts it right.
+   */
+  audit(count: number): Batch | null {
+    if (!this.#inSync) return null;
+    const batch = new BatchBuilder();
+    for (const name of this.#rounds.next(count)) this.#computeService(name, new Set(), batch);
+    return batch.empty ? null : batch.build([], this.#state.inputs());
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { ServiceName } from '@octoplane/model/keys.ts';
 import { traceIdOf } from '@octoplane/model/trace-id.ts';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.ts';
@@ -10,6 +11,7 @@ import { Pacer } from './pacer.ts';
 export interface Computing {
   readonly inSync: boolean;
   apply(source: string, events: readonly SourceEvent[]): Batch | null;
+  audit(count: number): Batch | null;
   inputs(): readonly InputRevision[];
 }
 
@@ -28,8 +30,10 @@ export class Committer {
   readonly #audience: Audience;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #onCorrected: (services: ReadonlySet<ServiceName>) => void;
   readonly #pacer: Pacer;
   #pending = new Map<string, SourceEvent[]>();
+  #auditDue = 0;
   #isOpen = false;
 
   constructor(options: {
@@ -38,6 +42,8 @@ export class Committer {
     readonly audience: Audience;
     readonly clock: Clock;
     readonly logger: Logger;
+    /** An audit found that compute was wrong about these Services; what is right is a version by now. */
+    readonly onCorrected: (services: ReadonlySet<ServiceName>) => void;
     /** Computing or fan-out failed: a bug, after which nothing here can be trusted. */
     readonly onError: (error: unknown) => void;
   }) {
@@ -46,6 +52,7 @@ export class Committer {
     this.#audience = options.audience;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#onCorrected = options.onCorrected;
     this.#pacer = new Pacer({ run: () => this.#commit(), clock: options.clock, onError: options.onError });
   }
 
@@ -53,6 +60,12 @@ export class Committer {
     const pending = this.#pending.get(source);
     if (pending) for (const event of events) pending.push(event);
     else this.#pending.set(source, [...events]);
+    this.#pacer.offer();
+  }
+
+  /** Looks at so many Services again, and corrects them where that is needed. */
+  audit(count: number): void {
+    this.#auditDue += count;
     this.#pacer.offer();
   }
 
@@ -67,6 +80,15 @@ export class Committer {
       if (batch) commits.push(this.#history.commit(batch, this.#clock.nowUs(), fromUs));
     }
     if (!this.#computing.inSync) return;
+    const audited = this.#auditDue;
+    this.#auditDue = 0;
+    const correction = audited > 0 ? this.#computing.audit(audited) : null;
+    if (correction) {
+      const commit = this.#history.commit(correction, this.#clock.nowUs());
+      commits.push(commit);
+      this.#onCorrected(commit.services);
+    }
+    if (pending.size + commits.length === 0) return;
     if (commits.length === 0) this.#history.advanceInputs(this.#computing.inputs());
     for (const { sequence, services } of commits)
       this.#logger.debug(

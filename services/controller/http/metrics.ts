@@ -36,6 +36,11 @@ export class Metrics implements StreamObserver {
     'Spans of kept traces by fate: exported, overflow (no room while the collector was away), failed (it did not take them).',
     ['fate'],
   );
+  readonly #corrected = this.#counter(
+    'octoplane_audit_corrected_services_total',
+    'Services whose views an audit found to be wrong; anything but 0 is a bug.',
+    [],
+  );
   readonly #latency: Histogram;
 
   constructor() {
@@ -96,6 +101,10 @@ export class Metrics implements StreamObserver {
 
   countSpans(fate: SpanFate, spans: number): void {
     this.#spans.inc({ fate }, spans);
+  }
+
+  corrected(services: number): void {
+    this.#corrected.inc(services);
   }
 
   ended(code: string): void {
