@@ -51,11 +51,11 @@
 #endif
 
 /* A flow that has been idle for so long may lose its port to a new one; until then only a full map ends it. */
-#ifndef TCP_IDLE_SECONDS
-#define TCP_IDLE_SECONDS 28800
+#ifndef CONNECTION_IDLE_SECONDS
+#define CONNECTION_IDLE_SECONDS 28800
 #endif
-#ifndef TCP_CLOSING_SECONDS
-#define TCP_CLOSING_SECONDS 60
+#ifndef CLOSING_SECONDS
+#define CLOSING_SECONDS 60
 #endif
 #ifndef UDP_IDLE_SECONDS
 #define UDP_IDLE_SECONDS 180
@@ -115,7 +115,7 @@
 #define FLOW_REPLY 2
 /* Its packets take a source on the node, so they are sent on from here, and not by the node's stack. */
 #define FLOW_MASQUERADED 4
-/* A FIN or RST was seen. */
+/* A FIN or RST was seen, or what SCTP has in their place. */
 #define FLOW_CLOSING 8
 
 /* From Linux headers that do not go together with the bpf target. */

@@ -68,8 +68,8 @@ static __always_inline void partner_of(const struct tuple *key, const struct flo
 static __always_inline bool is_idle(const struct tuple *key, const struct flow *flow, __u64 now)
 {
 	__u64 seconds = key->protocol == IPPROTO_UDP	 ? UDP_IDLE_SECONDS :
-			flow->flags & FLOW_CLOSING ? TCP_CLOSING_SECONDS :
-							   TCP_IDLE_SECONDS;
+			flow->flags & FLOW_CLOSING ? CLOSING_SECONDS :
+							   CONNECTION_IDLE_SECONDS;
 
 	return now - flow->seen_ns >= seconds * 1000000000ULL;
 }
@@ -101,7 +101,7 @@ static __always_inline void touch(const struct packet *packet, struct flow *flow
 
 	flow->seen_ns = bpf_ktime_get_ns();
 	count_packet(packet, flow);
-	if (key->protocol == IPPROTO_TCP && packet->tcp_flags & (TCP_FIN | TCP_RST))
+	if (packet->closes)
 		flow->flags |= FLOW_CLOSING;
 	partner_key(key, flow, &partner_tuple);
 	partner = bpf_map_lookup_elem(&flows, &partner_tuple);

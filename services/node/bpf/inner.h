@@ -37,7 +37,7 @@ static __always_inline bool reversed_inner(const __u8 *inner, bool ipv6, struct 
 	}
 	tuple->sport = *(const __be16 *)(ports + 2);
 	tuple->dport = *(const __be16 *)ports;
-	return tuple->protocol == IPPROTO_TCP || tuple->protocol == IPPROTO_UDP;
+	return has_ports(tuple->protocol);
 }
 
 /* The quote as the sender knows it: from where the flow's answers go, to where they seem to come from. */

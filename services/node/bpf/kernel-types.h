@@ -33,6 +33,11 @@ struct udp_sock {
 	struct inet_sock inet;
 };
 
+/* Of a packet; its other fields are in __sk_buff. */
+struct sk_buff {
+	__u8 ip_summed : 2;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

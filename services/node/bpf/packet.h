@@ -45,6 +45,10 @@ struct icmp4hdr {
 	__be16 mtu;
 };
 
+#define SCTP_INIT 1
+#define SCTP_ABORT 6
+#define SCTP_SHUTDOWN_COMPLETE 14
+
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
@@ -61,7 +65,9 @@ struct packet {
 	__u16 l3_bytes;
 	bool ipv6;
 	__u8 ttl;
-	__u8 tcp_flags;
+	/* Of a connection: is this packet its first one, or one of its last? */
+	bool opens;
+	bool closes;
 	__u8 icmp_type;
 	/* Without the Ethernet header; of all the segments of a packet that is still whole (GSO). */
 	__u32 bytes;
@@ -158,16 +164,25 @@ static __always_inline void fragment_key_of(const struct packet *packet, struct 
 	key->protocol = packet->tuple.protocol;
 }
 
+static __always_inline bool has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
 /* Ports and flags; false for what has no ports, or lost them. */
 static __always_inline bool parse_transport(struct __sk_buff *skb, struct packet *packet)
 {
 	struct fragment_key key = {};
 	struct fragment ports;
 	const struct fragment *known;
+	__u8 flags;
 
 	if (packet->tuple.protocol == IPPROTO_ICMP || packet->tuple.protocol == IPPROTO_ICMPV6)
 		return packet->part == WHOLE && !bpf_skb_load_bytes(skb, packet->l4, &packet->icmp_type, 1);
-	if (packet->tuple.protocol != IPPROTO_TCP && packet->tuple.protocol != IPPROTO_UDP)
+	if (!has_ports(packet->tuple.protocol))
+		return false;
+	/* Its checksum could not be renewed: that depends on where the last fragment ends. */
+	if (packet->tuple.protocol == IPPROTO_SCTP && packet->part != WHOLE)
 		return false;
 	if (packet->part == LATER_FRAGMENT) {
 		fragment_key_of(packet, &key);
@@ -182,9 +197,19 @@ static __always_inline bool parse_transport(struct __sk_buff *skb, struct packet
 		return false;
 	packet->tuple.sport = ports.sport;
 	packet->tuple.dport = ports.dport;
-	if (packet->tuple.protocol == IPPROTO_TCP &&
-	    bpf_skb_load_bytes(skb, packet->l4 + 13, &packet->tcp_flags, 1))
-		return false;
+	if (packet->tuple.protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, packet->l4 + 13, &flags, 1))
+			return false;
+		packet->opens = (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+		packet->closes = flags & (TCP_FIN | TCP_RST);
+	}
+	if (packet->tuple.protocol == IPPROTO_SCTP) {
+		/* The type of the first chunk. */
+		if (bpf_skb_load_bytes(skb, packet->l4 + 12, &flags, 1))
+			return false;
+		packet->opens = flags == SCTP_INIT;
+		packet->closes = flags == SCTP_ABORT || flags == SCTP_SHUTDOWN_COMPLETE;
+	}
 	if (packet->part == FIRST_FRAGMENT) {
 		fragment_key_of(packet, &key);
 		bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);

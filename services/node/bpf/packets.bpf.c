@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0)
 /*
- * Packets for services that no socket program has translated: from clients outside the cluster, and from the few inside
- * whose address matters (source ranges) or whose sockets are not the node's (virtual machines).
+ * Packets for services that no socket program has translated: from clients outside the cluster, and from those
+ * inside whose address matters (source ranges), whose sockets are not the node's (virtual machines), or for whose sockets the
+ * kernel has no hook (SCTP).
  *
  * Every packet pays for one lookup of its destination among the addresses of the node and of services; most pay no more.
  *
  * Promises:
  *   1. What is not for a service, or not of a flow of ours, is passed on unchanged to the next program or the stack.
- *   2. A flow keeps its backend until it ends; UDP until its endpoint goes (P30), and TCP until the connection is closed.
- *   3. TCP packets of connections that began elsewhere (before this program was here) are passed on.
+ *   2. A flow keeps its backend until it ends; UDP until its endpoint goes (P30), TCP and SCTP until the connection is closed.
+ *   3. Packets of connections that began elsewhere (before this program was here) are passed on.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -162,7 +163,7 @@ static __always_inline enum decision open_flow(const struct packet *packet, stru
 	return SEND;
 }
 
-/* May a flow from a client go on with its backend? Asked for every datagram, and for what opens a TCP connection. */
+/* May a flow from a client go on with its backend? Asked for every datagram, and for what opens a connection. */
 static __always_inline bool may_go_on(struct flow *flow, const struct frontend *frontend, enum place place)
 {
 	struct endpoint backend = { .address = flow->dst, .port = flow->dport };
@@ -181,9 +182,9 @@ static __always_inline bool may_go_on(struct flow *flow, const struct frontend *
 static __noinline int decide(struct packet *packet, struct workspace *work, __u32 roles, enum place place)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->tuple);
-	bool tcp = packet->tuple.protocol == IPPROTO_TCP;
-	bool opens = tcp && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	bool goes_on = flow && (flow->flags & FLOW_REPLY || (tcp && !opens));
+	/* In the middle of a connection. */
+	bool established = packet->tuple.protocol != IPPROTO_UDP && !packet->opens;
+	bool goes_on = flow && (flow->flags & FLOW_REPLY || established);
 	bool known = false;
 
 	if (!goes_on)
@@ -197,7 +198,7 @@ static __noinline int decide(struct packet *packet, struct workspace *work, __u3
 		forget(&packet->tuple, flow);
 	if (!known)
 		return LET_PASS;
-	if (tcp && !opens)
+	if (established)
 		/* Not into a loop between this node and its router. */
 		return place == LEAVING ? DISCARD : LET_PASS;
 	return open_flow(packet, work, place);
@@ -268,7 +269,7 @@ static __always_inline int on_packet(struct __sk_buff *skb, enum place place)
 	}
 	if (is_error(&packet))
 		return translate_error(skb, &packet, place == LEAVING);
-	if (packet.tuple.protocol != IPPROTO_TCP && packet.tuple.protocol != IPPROTO_UDP)
+	if (!has_ports(packet.tuple.protocol))
 		return PASS;
 	return on_flow(skb, &packet, roles->roles, place);
 }

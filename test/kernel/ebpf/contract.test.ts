@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseServicePortKey } from '@octoplane/model/keys.ts';
 import { buildPrograms } from '@octoplane/node/bpf/build.ts';
 import { defaultCapacity } from '@octoplane/node/drivers/ebpf/capacity.ts';
 import { EbpfDriver } from '@octoplane/node/drivers/ebpf/driver.ts';
@@ -35,7 +34,6 @@ describeDriverContract('ebpf', {
   neighbour: () => run('bpftool', 'net', 'show', 'dev', 'eth1').replace(/octo_\w+ .*/g, ''),
   flush,
   tells: true,
-  refuses: ({ key }) => parseServicePortKey(key)?.protocol === 'SCTP',
   runs: 20,
 });
 

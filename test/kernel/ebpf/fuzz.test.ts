@@ -2,9 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { chunkTypes, type SctpChunk } from '../../support/lab/sctp-packet.ts';
 import { endpoint, entry, here } from './node.ts';
 import { PacketPrograms, packetPrograms, verdicts } from './packet-programs.ts';
-import { echo, read, tcp, udp, unreachable } from './wire.ts';
+import { echo, read, sctp, tcp, udp, unreachable } from './wire.ts';
 
 /** The packet programs on packets that nobody means well with. */
 describe('whatever the bytes', () => {
@@ -12,7 +13,7 @@ describe('whatever the bytes', () => {
   beforeAll(async () => {
     programs = await PacketPrograms.open();
     await programs.want(
-      ...(['TCP', 'UDP'] as const).flatMap((protocol) => [
+      ...(['TCP', 'UDP', 'SCTP'] as const).flatMap((protocol) => [
         entry(`web-${protocol.toLowerCase()}`, {
           protocol,
           clusterIps: ['10.96.0.10', 'fd00:96::a'],
@@ -53,7 +54,7 @@ describe('whatever the bytes', () => {
     .record({
       family: fc.constantFrom(...families),
       to: fc.nat(3),
-      kind: fc.constantFrom('tcp', 'udp', 'echo', 'error', 'answer'),
+      kind: fc.constantFrom('tcp', 'udp', 'sctp', 'echo', 'error', 'answer'),
       sport: few(4, 5000),
       flags: fc.constantFrom(2, 16, 17, 4, 18),
       ttl: fc.constantFrom(1, 2, 64),
@@ -65,6 +66,7 @@ describe('whatever the bytes', () => {
       const back = { from: family.backend, to: family.client, ttl };
       if (kind === 'tcp') return tcp(there, ports, flags);
       if (kind === 'udp') return udp(there, ports);
+      if (kind === 'sctp') return sctp(there, ports, sctpChunk(flags, payload));
       if (kind === 'echo') return echo(there, payload);
       if (kind === 'answer') return udp(back, { sport: 8080, dport: sport, payload });
       return unreachable(back, udp({ from: family.client, to: family.backend }, { sport, dport: 8080, payload }));
@@ -108,7 +110,7 @@ describe('whatever the bytes', () => {
     fc.assert(
       fc.property(
         fc.array(header, { minLength: 1, maxLength: 8 }),
-        fc.constantFrom(6, 17, 58, 59),
+        fc.constantFrom(6, 17, 58, 59, 132),
         fc.option(fc.nat(200)),
         (headers, last, cut) => {
           const packet = udp({ from: families[1].client, to: families[1].to[0] }, { sport: 5000, dport: 80 });
@@ -183,6 +185,12 @@ describe('whatever the bytes', () => {
     for (const { key, value } of flows) expect(keys).toContain(hex(partnerOf(key, value)));
   });
 });
+
+/** What opens an association, belongs to one, or ends it. */
+function sctpChunk(flags: number, cookie: Buffer): SctpChunk {
+  if (flags === 2) return { type: chunkTypes.init, tag: 1 };
+  return flags === 4 ? { type: chunkTypes.abort } : { type: chunkTypes.cookieEcho, cookie };
+}
 
 /** BPF_PROG_TEST_RUN takes no packet without a whole IP header. */
 const shortest = (packet: Buffer): number => (packet.readUInt16BE(12) === 0x86dd ? 54 : 34);

@@ -34,7 +34,7 @@ describe('under load', () => {
   beforeAll(async () => {
     lab = await Lab.create({ nodes: 2, families: ['IPv4'] });
     bpffs = mountBpffs(lab);
-    buildPrograms({ outDir: otherVersion, force: true, defines: { TCP_IDLE_SECONDS: 3600 } });
+    buildPrograms({ outDir: otherVersion, force: true, defines: { CONNECTION_IDLE_SECONDS: 3600 } });
     node = new EbpfNode('node-1', { lab, bpffs: bpffs.path });
     await node.open();
     for (const pod of services.flatMap(({ pods }) => pods))

@@ -125,11 +125,12 @@ describe('lifecycle', () => {
 
   it('names the entries that it refuses, and changes nothing', async () => {
     await node.want(web());
-    const sctp = entry('sctp', { protocol: 'SCTP', clusterIps: ['10.96.0.12'] });
+    const sound = entry('sound', { clusterIps: ['10.96.0.12'] });
+    const large = { ...entry('x'.repeat(160), { clusterIps: ['10.96.0.13'] }) };
     const clash = entry('clash', { clusterIps: [vip] });
-    const changes = [sctp, clash].map((after) => ({ key: after.key, before: null, after }));
+    const changes = [sound, large, clash].map((after) => ({ key: after.key, before: null, after }));
     expect(node.driver.check(changes).map(({ key, reason }) => [key, reason])).toEqual([
-      [sctp.key, 'unsupported'],
+      [large.key, 'capacity'],
       [clash.key, 'invalid'],
     ]);
     await expect(node.driver.apply(changes)).rejects.toThrow(DriverError);

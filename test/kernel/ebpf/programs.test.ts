@@ -2,9 +2,10 @@ import { type Ip, ipToBytes } from '@octoplane/model/address.ts';
 import type { Entry } from '@octoplane/model/rule-set.ts';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { chunkTypes } from '../../support/lab/sctp-packet.ts';
 import { endpoint, entry, here } from './node.ts';
 import { PacketPrograms, verdicts } from './packet-programs.ts';
-import { echo, read, tcp, udp, unreachable } from './wire.ts';
+import { echo, read, sctp, tcp, udp, unreachable } from './wire.ts';
 
 /** The packet programs on packets of our making (BPF_PROG_TEST_RUN): no network, every byte in view. */
 const SYN = 2;
@@ -19,7 +20,7 @@ describe('the packet programs', () => {
   afterAll(() => programs[Symbol.asyncDispose]());
 
   const backends = ['10.244.1.10', '10.244.1.11', 'fd00:244:1::a', 'fd00:244:1::b'];
-  const local = (protocol: 'TCP' | 'UDP'): Entry =>
+  const local = (protocol: 'TCP' | 'UDP' | 'SCTP'): Entry =>
     entry(`local-${protocol.toLowerCase()}`, {
       protocol,
       clusterIps: ['10.96.0.10', 'fd00:96::a'],
@@ -27,10 +28,11 @@ describe('the packet programs', () => {
       externalPolicy: 'Local',
       endpoints: backends.map((ip) => endpoint(ip.includes(':') ? `[${ip}]:8080` : `${ip}:8080`, here)),
     });
-  const empty = (protocol: 'TCP' | 'UDP'): Entry =>
+  const empty = (protocol: 'TCP' | 'UDP' | 'SCTP'): Entry =>
     entry(`empty-${protocol.toLowerCase()}`, { protocol, clusterIps: ['10.96.0.11', 'fd00:96::b'] });
 
-  const standing = () => [local('TCP'), local('UDP'), empty('TCP'), empty('UDP')];
+  const protocols = ['TCP', 'UDP', 'SCTP'] as const;
+  const standing = () => protocols.flatMap((protocol) => [local(protocol), empty(protocol)]);
 
   const families = [
     { client: '172.18.0.250', external: '198.51.100.1', empty: '10.96.0.11', vip: '10.96.0.10' },
@@ -43,11 +45,16 @@ describe('the packet programs', () => {
   describe.each(families)('$external', ({ client, external, empty: nobody, vip }) => {
     it('translates there and back, with right checksums, whatever the ports and the payload', () => {
       fc.assert(
-        fc.property(port, payload, fc.boolean(), (sport, data, isTcp) => {
-          const make = (from: Ip, to: Ip, ports: { sport: number; dport: number }) =>
-            isTcp
-              ? tcp({ from, to }, { ...ports, payload: data }, SYN)
-              : udp({ from, to }, { ...ports, payload: data });
+        fc.property(port, payload, fc.constantFrom(...protocols), (sport, data, protocol) => {
+          const make = (from: Ip, to: Ip, ports: { sport: number; dport: number }) => {
+            if (protocol === 'TCP') return tcp({ from, to }, { ...ports, payload: data }, SYN);
+            if (protocol === 'UDP') return udp({ from, to }, { ...ports, payload: data });
+            return sctp({ from, to }, ports, { type: chunkTypes.initAck, tag: 1, cookie: data });
+          };
+          if (protocol === 'SCTP') {
+            const init = sctp({ from: client, to: external }, { sport, dport: 80 }, { type: chunkTypes.init, tag: 1 });
+            expect(programs.run('octo_outside', init).verdict).toBe(verdicts.pass);
+          }
           const there = programs.run('octo_outside', make(client, external, { sport, dport: 80 }));
           expect(there.verdict).toBe(verdicts.pass);
           const request = read(there.packet);
@@ -87,7 +94,7 @@ describe('the packet programs', () => {
       );
     });
 
-    it('refuses TCP by a reset of the SYN, and UDP by an error that quotes the datagram', () => {
+    it('refuses TCP by a reset of the SYN, and others by an error that quotes the datagram', () => {
       fc.assert(
         fc.property(port, payload, (sport, data) => {
           const reset = programs.run(
@@ -101,13 +108,17 @@ describe('the packet programs', () => {
           expect(refusal.body.readUInt32BE(8)).toBe(0x01020305);
           expect(refusal.body[13]).toBe(RST_ACK);
 
-          const sent = udp({ from: client, to: nobody }, { sport, dport: 80, payload: data });
-          const error = programs.run('octo_outside', sent);
-          expect(error.verdict).toBe(verdicts.redirect);
-          const unreached = read(error.packet);
-          expect(unreached).toMatchObject({ from: text(nobody), to: text(client), valid: true });
-          const quoted = client.includes(':') ? 48 : 28;
-          expect(unreached.body.subarray(8).equals(sent.subarray(14, 14 + quoted))).toBe(true);
+          for (const sent of [
+            udp({ from: client, to: nobody }, { sport, dport: 80, payload: data }),
+            sctp({ from: client, to: nobody }, { sport, dport: 80 }, { type: chunkTypes.init, tag: sport }),
+          ]) {
+            const error = programs.run('octo_outside', sent);
+            expect(error.verdict).toBe(verdicts.redirect);
+            const unreached = read(error.packet);
+            expect(unreached).toMatchObject({ from: text(nobody), to: text(client), valid: true });
+            const quoted = client.includes(':') ? 48 : 28;
+            expect(unreached.body.subarray(8).equals(sent.subarray(14, 14 + quoted))).toBe(true);
+          }
         }),
       );
     });

@@ -1,4 +1,5 @@
 import { familyOf, type Ip, ipToBytes } from '@octoplane/model/address.ts';
+import { decodeSctp, encodeSctp, type SctpChunk } from '../../support/lab/sctp-packet.ts';
 
 /** Packets as bytes, for programs that are run without a network. */
 export interface Wire {
@@ -13,7 +14,7 @@ export interface Ports {
   readonly payload?: Buffer;
 }
 
-const IPPROTO = { tcp: 6, udp: 17, icmp: 1, icmpv6: 58 } as const;
+const IPPROTO = { tcp: 6, udp: 17, icmp: 1, icmpv6: 58, sctp: 132 } as const;
 
 export function tcp(wire: Wire, { sport, dport, payload = Buffer.alloc(0) }: Ports, flags: number): Buffer {
   const segment = Buffer.alloc(20 + payload.length);
@@ -36,6 +37,11 @@ export function udp(wire: Wire, { sport, dport, payload = Buffer.alloc(0) }: Por
   return inFrame(wire, IPPROTO.udp, datagram, 6);
 }
 
+export function sctp(wire: Wire, { sport, dport }: Ports, chunk: SctpChunk): Buffer {
+  const packet = { sourcePort: sport, destinationPort: dport, verificationTag: 7, chunk };
+  return inFrame(wire, IPPROTO.sctp, encodeSctp(packet), null);
+}
+
 export function echo(wire: Wire, payload: Buffer): Buffer {
   const v6 = familyOf(wire.from) === 'IPv6';
   const message = Buffer.concat([Buffer.from([v6 ? 128 : 8, 0, 0, 0, 0, 1, 0, 1]), payload]);
@@ -50,7 +56,8 @@ export function unreachable(wire: Wire, quoted: Buffer): Buffer {
   return inFrame(wire, v6 ? IPPROTO.icmpv6 : IPPROTO.icmp, message, 2);
 }
 
-function inFrame({ from, to, ttl = 64 }: Wire, protocol: number, body: Buffer, checksumAt: number): Buffer {
+/** `checksumAt`: null when the body has one already. */
+function inFrame({ from, to, ttl = 64 }: Wire, protocol: number, body: Buffer, checksumAt: number | null): Buffer {
   const v6 = familyOf(from) === 'IPv6';
   const ethernet = Buffer.from([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, ...(v6 ? [0x86, 0xdd] : [0x08, 0x00])]);
   const ip = Buffer.alloc(v6 ? 40 : 20);
@@ -71,7 +78,7 @@ function inFrame({ from, to, ttl = 64 }: Wire, protocol: number, body: Buffer, c
     ip.writeUInt16BE(checksum(ip), 10);
   }
   const frame = Buffer.concat([ethernet, ip, body]);
-  frame.writeUInt16BE(transportSum(frame), 14 + ip.length + checksumAt);
+  if (checksumAt !== null) frame.writeUInt16BE(transportSum(frame), 14 + ip.length + checksumAt);
   return frame;
 }
 
@@ -107,6 +114,7 @@ function transportSum(frame: Buffer): number {
   const protocol = ip[v6 ? 6 : 9] ?? 0;
   const body = frame.subarray(14 + ip.length);
   if (protocol === IPPROTO.icmp) return checksum(body);
+  if (protocol === IPPROTO.sctp) return decodeSctp(body) === null ? 1 : 0;
   const tail = Buffer.alloc(8);
   tail.writeUInt32BE(body.length, 0);
   tail.writeUInt32BE(protocol, 4);

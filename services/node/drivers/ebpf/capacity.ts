@@ -3,7 +3,7 @@ import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry } from '@octoplane/model/rule-set.ts';
 import type { Refusal } from '../driver.ts';
 import type { Books } from './books.ts';
-import { type Frontend, frontendId, frontendsOf, portOf } from './frontends.ts';
+import { type Frontend, frontendId, frontendsOf } from './frontends.ts';
 import { maxServiceKeyBytes, maxSet } from './layout.ts';
 import type { Slots } from './slots.ts';
 
@@ -54,12 +54,6 @@ export function refusals(changes: readonly EntryChange[], books: Books, capacity
 
 function shapeRefusal({ key, after }: EntryChange): Refusal | null {
   if (after === null) return null;
-  if (portOf(key).protocol === 'SCTP')
-    return {
-      key,
-      reason: 'unsupported',
-      message: 'SCTP is not served by the ebpf driver: the kernel has no socket hook for it. Use the nftables driver.',
-    };
   if (Buffer.byteLength(key) > maxServiceKeyBytes)
     return { key, reason: 'capacity', message: `the key is longer than ${maxServiceKeyBytes} bytes` };
   if (after.endpoints.length > maxSet)

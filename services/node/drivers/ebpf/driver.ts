@@ -21,7 +21,6 @@ import { TrafficCounts } from './counts.ts';
 import { type Device, Devices } from './devices.ts';
 import { SocketEnds } from './ends.ts';
 import { explain } from './explain.ts';
-import { portOf } from './frontends.ts';
 import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
@@ -101,7 +100,6 @@ export class EbpfDriver implements Driver {
   }
 
   visible(entry: Entry): Entry | null {
-    if (portOf(entry.key).protocol === 'SCTP') return null;
     if (entry.spec.healthCheckNodePort === 0) return entry;
     return { ...entry, spec: { ...entry.spec, healthCheckNodePort: 0 } };
   }
