@@ -1,28 +1,20 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
-import {
-  AdminServiceClient,
-  type ListHistoryResponse,
-  WaitRequest,
-  type WaitResponse,
-} from '@octoplane/model/gen/octoplane/v1/admin.ts';
-import type { InputRevision } from '@octoplane/model/gen/octoplane/v1/stream.ts';
+import { AdminServiceClient } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { Security } from '../../services/controller/options.ts';
 import { Child } from '../support/stub-nodes/child.ts';
 import type { ControllerReport, ControllerRequest } from '../support/stub-nodes/controller-process.ts';
+import { arrivedChange, programmedEverywhere } from '../support/stub-nodes/fleet-admin.ts';
+import { changeOneEndpoint, fleetZones, writeCluster } from '../support/stub-nodes/fleet-manifests.ts';
 import type { FleetReport, FleetRequest } from '../support/stub-nodes/fleet-process.ts';
 import { TestAuthority, writeTlsFiles } from '../support/stub-nodes/pki.ts';
-import { syntheticService, syntheticSlices } from '../support/synthetic.ts';
 import type { Benchmark, Report } from './benchmark.ts';
 
 type ControllerChild = Child<ControllerRequest, ControllerReport>;
 type FleetChild = Child<FleetRequest, FleetReport>;
 
-/** Small, because thousands of stubs live in one process: what is measured is the protocol, and a change costs what it changes. */
-const cluster = { services: 20, endpoints: 10, nodes: 3, zones: 3 };
-const zones = ['zone-0', 'zone-1', 'zone-2'];
 const changes = 20;
 
 /**
@@ -68,7 +60,7 @@ async function measure({ nodes, isPlain, report, signal }: Measuring): Promise<v
           ca: authority.cert,
           nodes: await Promise.all(Array.from({ length: nodes }, (_, i) => authority.node(`node-${i}`))),
         };
-    stubs.send({ t: 'start', address: controller.address, nodes, zones, tls });
+    stubs.send({ t: 'start', address: controller.address, nodes, zones: fleetZones, tls });
     const { afterMs } = await stubs.next('planned', signal);
     figure('all connected and planned, from nothing', afterMs / 1000, 's');
     const client = await adminOf(controller.address, authority, isPlain);
@@ -81,7 +73,8 @@ async function measure({ nodes, isPlain, report, signal }: Measuring): Promise<v
     const latenciesMs: number[] = [];
     for (let i = 0; i < changes && !signal.aborted; i++) {
       const revision = changeOneEndpoint(manifests, i);
-      latenciesMs.push(await convergenceMs(client, revision, signal));
+      const { convergence } = await arrivedChange(client, revision, signal);
+      latenciesMs.push((convergence?.p100Us ?? 0) / 1000);
     }
     const after = await stubs.ask({ t: 'count' }, 'counts');
     const used = await controller.child.ask({ t: 'usage' }, 'usage');
@@ -138,61 +131,4 @@ async function adminOf(address: string, authority: TestAuthority, isPlain: boole
     ? credentials.createInsecure()
     : credentials.createSsl(Buffer.from(authority.cert), Buffer.from(key), Buffer.from(cert));
   return new AdminServiceClient(address, using);
-}
-
-/** Waits until so many nodes have the newest version. */
-async function programmedEverywhere(client: AdminServiceClient, nodes: number, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    const last = await waitFor(client, signal);
-    if (last.nodes >= nodes) return;
-  }
-}
-
-/** Commit to last ack of the newest change, once the directory has been read up to `revision` and everybody has it. */
-async function convergenceMs(client: AdminServiceClient, revision: number, signal: AbortSignal): Promise<number> {
-  await waitFor(client, signal, [{ source: 'file', incarnation: '', revision }]);
-  const { changes: records } = await new Promise<ListHistoryResponse>((resolve, reject) =>
-    client.listHistory({ limit: 1, service: '' }, (error, response) => (error ? reject(error) : resolve(response))),
-  );
-  return (records[0]?.convergence?.p100Us ?? 0) / 1000;
-}
-
-async function waitFor(
-  client: AdminServiceClient,
-  signal: AbortSignal,
-  inputs: readonly InputRevision[] = [],
-): Promise<WaitResponse> {
-  const call = client.wait({ ...WaitRequest.create(), inputs: [...inputs] });
-  const cancel = () => call.cancel();
-  signal.addEventListener('abort', cancel);
-  try {
-    let last: WaitResponse | null = null;
-    for await (const report of call as AsyncIterable<WaitResponse>) last = report;
-    if (last === null) throw new Error('a wait without a report');
-    return last;
-  } finally {
-    signal.removeEventListener('abort', cancel);
-  }
-}
-
-function writeCluster(manifests: string): void {
-  mkdirSync(manifests);
-  const items = Array.from({ length: cluster.services }, (_, i) => [
-    syntheticService(i, cluster),
-    ...(i === 0 ? [] : syntheticSlices(i, cluster)),
-  ]).flat();
-  put(manifests, 'cluster.json', items);
-  changeOneEndpoint(manifests, -1);
-}
-
-/** Adds an endpoint to the first Service, or takes it away again. Returns the revision of the change. */
-function changeOneEndpoint(manifests: string, i: number): number {
-  return put(manifests, 'svc-0.json', syntheticSlices(0, cluster, cluster.endpoints + (i & 1 ? 0 : 1)));
-}
-
-function put(manifests: string, name: string, items: readonly object[]): number {
-  const file = join(manifests, name);
-  writeFileSync(`${file}.new`, JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
-  renameSync(`${file}.new`, file);
-  return Number(statSync(file, { bigint: true }).mtimeNs / 1000n);
 }

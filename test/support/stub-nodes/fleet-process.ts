@@ -1,7 +1,8 @@
 import { credentials } from '@grpc/grpc-js';
 import type { Credential } from '@octoplane/cli/certs/authority.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
-import { StubClient } from './stub-client.ts';
+import { monotonicUs } from './monotonic.ts';
+import { StubClient, type StubClientOptions } from './stub-client.ts';
 import { SharedResults, StubNode } from './stub-node.ts';
 
 /**
@@ -17,9 +18,23 @@ export interface FleetConfig {
   readonly tls: { readonly ca: string; readonly nodes: readonly Credential[] } | null;
   /** Frames are answered after a random time up to this. Default 0. */
   readonly answerWithinMs?: number;
+  /** Notes when each node was sent something and when it answered. Default false. */
+  readonly isRecording?: boolean;
 }
 
-export type FleetRequest = FleetConfig | { readonly t: 'move'; readonly address: string } | { readonly t: 'count' };
+/** Microseconds of the machine's monotonic clock, which all processes share. */
+export interface Answered {
+  /** Version that the node then had. */
+  readonly sequence: number;
+  /** When what it answers came. */
+  readonly receivedUs: number;
+  readonly answeredUs: number;
+}
+
+export type FleetRequest =
+  | FleetConfig
+  | { readonly t: 'move'; readonly address: string }
+  | { readonly t: 'count' | 'recall' };
 
 export type FleetReport =
   /** Every node has a plan since the start, or since the last `move`. */
@@ -31,13 +46,16 @@ export type FleetReport =
       readonly connected: number;
       readonly cpuMs: number;
       readonly digests: readonly string[];
-    };
+    }
+  /** By node, in the order of time. */
+  | { readonly t: 'recording'; readonly answers: readonly (readonly Answered[])[] };
 
 const shared = new SharedResults();
 let clients: StubClient[] = [];
 let address = '';
 let planned = new Set<StubNode>();
 let startedAt = 0;
+let recording: Answered[][] = [];
 
 process.on('message', (request: FleetRequest) => {
   if (request.t === 'start') start(request);
@@ -48,12 +66,14 @@ process.on('message', (request: FleetRequest) => {
     for (const { node } of clients) node.plans.length = 0;
   }
   if (request.t === 'count') report(counts());
+  if (request.t === 'recall') report({ t: 'recording', answers: recording });
 });
 process.on('disconnect', () => process.exit(0));
 
 function start(config: FleetConfig): void {
   ({ address } = config);
   startedAt = performance.now();
+  recording = [];
   clients = Array.from({ length: config.nodes }, (_, i) => {
     const name = nodeName(`node-${i}`);
     const credential = config.tls?.nodes[i];
@@ -67,11 +87,26 @@ function start(config: FleetConfig): void {
           : credentials.createInsecure(),
       answerDelayMs: () => Math.random() * (config.answerWithinMs ?? 0),
       onPlan: () => havePlan(node),
+      ...(config.isRecording && recorder()),
       onEnd: () => comeBack(client),
     });
     return client;
   });
   for (const client of clients) client.connect();
+}
+
+/** Of one node. */
+function recorder(): Pick<StubClientOptions, 'onReceived' | 'onAnswer'> {
+  const answers: Answered[] = [];
+  let receivedUs = 0;
+  recording.push(answers);
+  return {
+    onReceived: () => {
+      receivedUs = monotonicUs();
+    },
+    onAnswer: ({ version }) =>
+      answers.push({ sequence: version?.sequence ?? 0, receivedUs, answeredUs: monotonicUs() }),
+  };
 }
 
 function havePlan(node: StubNode): void {

@@ -8,6 +8,8 @@ export interface StubClientOptions {
   /** Asked for with every new connection. */
   readonly address: string | (() => string);
   readonly credentials: ChannelCredentials;
+  /** A message has come, and has not been looked at. */
+  readonly onReceived?: () => void;
   /** After each answer to a frame. */
   readonly onAnswer?: (node: StubNode) => void;
   /** After a Plan. */
@@ -83,7 +85,8 @@ export class StubClient {
 
   #received(stream: ClientDuplexStream<Buffer, Buffer>, bytes: Buffer): void {
     if (this.#stream !== stream) return;
-    const { node, onAnswer, onPlan, answerDelayMs } = this.#options;
+    const { node, onAnswer, onPlan, onReceived, answerDelayMs } = this.#options;
+    onReceived?.();
     const response = StreamResponse.decode(bytes);
     node.receivedBytes += bytes.length;
     const answer = node.received(response);
