@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from '../../support/lab/lab.ts';
 import { EbpfNode, endpoint, entry, everywhere, here, mountBpffs } from './node.ts';
@@ -254,5 +255,16 @@ describe('packets', () => {
         t: 'refused',
       });
     });
+  });
+
+  it('all without netfilter, and without a socket that listens', () => {
+    for (const name of ['node-1', 'node-2']) {
+      const shown = (...argv: string[]) =>
+        lab.within(name, () => execFileSync(argv[0] ?? '', argv.slice(1), { encoding: 'utf8' }));
+      expect(shown('nft', 'list', 'ruleset')).toBe('');
+      expect(shown('iptables-save')).toBe('');
+      expect(shown('ip6tables-save')).toBe('');
+      expect(shown('ss', '-Hlntu', 'sport = :30080')).toBe('');
+    }
   });
 });

@@ -25,7 +25,7 @@ import { Grace } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
 import { configBytes, writeAddress } from './layout.ts';
-import { detachPinned, type Link } from './links.ts';
+import { detachPinned, ensureAll, type Link } from './links.ts';
 import { nodePortRoles, primaryAddresses } from './node-addresses.ts';
 import { LoadedObject, objectPath } from './object.ts';
 import { PacketLinks } from './packets.ts';
@@ -296,7 +296,9 @@ export class EbpfDriver implements Driver {
       this.#putConfig(devices);
       this.#books.addresses.setNode(this.#nodeRoles(devices));
       write(render([], this.#books), this.#maps);
-      this.#packetLinks.ensure(devices);
+      const links = this.#packetLinks.on(devices);
+      ensureAll(links);
+      this.#packetLinks.removeAllBut(links);
     } catch (error) {
       this.#options.logger.warn({ error }, 'devices could not be followed; the next reconciliation tries again');
       onDisturbed('devices changed');
@@ -305,9 +307,9 @@ export class EbpfDriver implements Driver {
 
   #putLinks(devices: readonly Device[]): number {
     makePinDirectories(this.#pins);
-    let put = this.#packetLinks.ensure(devices);
+    const packetLinks = this.#packetLinks.on(devices);
+    let put = ensureAll([...this.#links, ...packetLinks]) + this.#packetLinks.removeAllBut(packetLinks);
     for (const name of objectNames) put += this.#objects[name].ensurePins(this.#pins.maps, pinnedMaps[name]);
-    for (const link of this.#links) if (link.ensure()) put++;
     return put + removeOtherLayouts(this.#pins);
   }
 }

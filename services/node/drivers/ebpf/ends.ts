@@ -12,6 +12,8 @@ export interface Gone {
 }
 
 const goneBytes = 32;
+/** As MAX_GONE in consts.h. */
+const maxGone = 65_536;
 const CLONE_NEWNET = 0x4000_0000;
 /** BPF_TRACE_ITER of enum bpf_attach_type. */
 const traceIter = 28;
@@ -36,7 +38,12 @@ export class SocketEnds {
 
   /** Returns how many. Costs a walk over the UDP sockets that services were connected through, when one of these is concerned. */
   end(gone: readonly Gone[]): number {
-    if (gone.length === 0) return 0;
+    let ended = 0;
+    for (let at = 0; at < gone.length; at += maxGone) ended += this.#endSome(gone.slice(at, at + maxGone));
+    return ended;
+  }
+
+  #endSome(gone: readonly Gone[]): number {
     const elements = this.#gone.elements(gone.length);
     for (const [i, { service, backend }] of gone.entries()) {
       writeEndpoint(elements.keys, i * goneBytes, backend);

@@ -13,9 +13,9 @@ export class KernelError extends Error {
 }
 
 const advice: Readonly<Record<string, string>> = {
-  EPERM:
-    '. Run with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN (bpffs), and raise the memlock limit on kernels before 5.11.',
-  E2BIG: '. The map is full.',
+  EPERM: '. Run with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN (bpffs).',
+  ENOMEM:
+    ". Maps count against the memory limit of the daemon's cgroup, and against no memlock limit: raise the former.",
 };
 
 /** Passes on what libbpf returned, unless it is -errno. */
@@ -24,7 +24,16 @@ export function checked(result: number, what: string): number {
   return result;
 }
 
-export const errnos = { noEntry: -2, noSpace: -28, fault: -14, exists: -17, noLink: -67, again: -11 } as const;
+export const errnos = {
+  noEntry: -2,
+  noSpace: -28,
+  fault: -14,
+  exists: -17,
+  noLink: -67,
+  again: -11,
+  tooBig: -7,
+  invalid: -22,
+} as const;
 
 /** Translates once, where the driver was asked. */
 export function asDriverError(error: unknown, torn: boolean): DriverError {

@@ -10,6 +10,13 @@ export interface Libbpf {
   readonly closeObject: (object: Pointer) => void;
   readonly findMap: (object: Pointer, name: string) => Pointer | null;
   readonly mapFd: (map: Pointer) => number;
+  /** The map after `map`, the first one after null; null after the last. */
+  readonly nextMap: (object: Pointer, map: Pointer | null) => Pointer | null;
+  readonly mapName: (map: Pointer) => string;
+  readonly mapType: (map: Pointer) => number;
+  readonly keyBytes: (map: Pointer) => number;
+  readonly valueBytes: (map: Pointer) => number;
+  readonly maxEntries: (map: Pointer) => number;
   readonly setMaxEntries: (map: Pointer, entries: number) => number;
   readonly findProgram: (object: Pointer, name: string) => Pointer | null;
   readonly programFd: (program: Pointer) => number;
@@ -123,6 +130,12 @@ function load(): Libbpf {
     closeObject: bpf.func('void bpf_object__close(void *object)'),
     findMap: bpf.func('void *bpf_object__find_map_by_name(void *object, const char *name)'),
     mapFd: bpf.func('int bpf_map__fd(void *map)'),
+    nextMap: bpf.func('void *bpf_object__next_map(void *object, void *map)'),
+    mapName: bpf.func('const char *bpf_map__name(void *map)'),
+    mapType: bpf.func('int bpf_map__type(void *map)'),
+    keyBytes: bpf.func('uint32_t bpf_map__key_size(void *map)'),
+    valueBytes: bpf.func('uint32_t bpf_map__value_size(void *map)'),
+    maxEntries: bpf.func('uint32_t bpf_map__max_entries(void *map)'),
     setMaxEntries: bpf.func('int bpf_map__set_max_entries(void *map, uint32_t entries)'),
     findProgram: bpf.func('void *bpf_object__find_program_by_name(void *object, const char *name)'),
     programFd: bpf.func('int bpf_program__fd(void *program)'),

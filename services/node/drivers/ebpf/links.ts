@@ -23,6 +23,28 @@ export const attachTypes = {
 /** What a link holds its program to: the id of a cgroup, or the index of a device. */
 export type Target = { readonly t: 'cgroup'; readonly path: string } | { readonly t: 'device'; readonly index: number };
 
+/** What `ensure` had to do: nothing that mattered, attach the program where none of ours was, or something else. */
+export type Put = 'nothing' | 'attached' | 'other';
+
+/**
+ * Brings links about, all or none: what it attached until one fails is taken back. Returns how many were not as they should be.
+ */
+export function ensureAll(links: Iterable<Link>): number {
+  const attached: Link[] = [];
+  let put = 0;
+  try {
+    for (const link of links) {
+      const done = link.ensure();
+      if (done === 'attached') attached.push(link);
+      if (done !== 'nothing') put++;
+    }
+  } catch (error) {
+    for (const link of attached) link.undo();
+    throw error;
+  }
+  return put;
+}
+
 /**
  * A pinned link: the attachment outlives the daemon, and the next one puts its program in the place of the last one in one
  * step, so that no connection falls between them. Links go beside the programs of others, never over them.
@@ -41,27 +63,34 @@ export class Link {
     this.#target = target;
   }
 
-  /** Attaches, takes over, or re-pins what is missing. False: all was well. */
-  ensure(): boolean {
+  /** Attaches, takes over, or re-pins what is missing. */
+  ensure(): Put {
     const bpf = libbpf();
     const pinnedFd = bpf.openPin(this.path);
     if (pinnedFd < 0 && pinnedFd !== errnos.noEntry) checked(pinnedFd, `opening ${this.path}`);
     if (pinnedFd >= 0 && this.#isOnTarget(pinnedFd)) {
       const running = programOf(pinnedFd);
       this.#keep(pinnedFd);
-      if (running === idOf(this.#program)) return false;
+      if (running === idOf(this.#program)) return 'nothing';
       // The same code is replaced too, since it may be on other maps, but nothing was wrong with it.
       const same = tagById(running).equals(tagOf(this.#program));
       checked(bpf.updateLink(pinnedFd, this.#program, null), `replacing the program of ${this.path}`);
-      return !same;
+      return same ? 'nothing' : 'other';
     }
     if (pinnedFd >= 0) {
       checked(bpf.closeFd(pinnedFd), 'close');
       unpin(this.path);
     }
-    if (this.#fd < 0 || !this.#isOnTarget(this.#fd)) this.#keep(this.#create());
+    const attaches = this.#fd < 0 || !this.#isOnTarget(this.#fd);
+    if (attaches) this.#keep(this.#create());
     checked(bpf.pin(this.#fd, this.path), `pinning ${this.path}`);
-    return true;
+    return attaches ? 'attached' : 'other';
+  }
+
+  /** Takes back what `ensure` has attached. */
+  undo(): void {
+    this.close();
+    detachPinned(this.path);
   }
 
   /** Leaves the pin, and with it the attachment. */

@@ -41,10 +41,9 @@ export class KernelMap implements Readable {
 
   write({ keys, values, count }: Elements): void {
     if (count === 0) return;
-    checked(
-      this.#bpf.updateBatch(this.fd, keys, values, Uint32Array.of(count), null),
-      `writing ${count} elements of map ${this.name}`,
-    );
+    const result = this.#bpf.updateBatch(this.fd, keys, values, Uint32Array.of(count), null);
+    const full = result === errnos.tooBig ? ', which is full' : '';
+    checked(result, `writing ${count} elements of map ${this.name}${full}`);
   }
 
   /** What is absent stays absent. */

@@ -23,9 +23,14 @@ export class LoadedObject {
       const object = openObject(path, pinRoot, sizes, log);
       const result = bpf.loadObject(object);
       if (result >= 0) return new LoadedObject(object);
+      const foreign = pinRoot === null ? null : foreignPin(object, pinRoot);
       bpf.closeObject(object);
       // A signal interrupts the verifier (a profiler's, or SIGIO of a netlink socket): nothing is wrong with the program.
       if (result === errnos.again && attempt < loadAttempts) continue;
+      if (foreign !== null)
+        throw new DriverError(
+          `${foreign} is not the map that this release pins there: remove it, or name another --bpf-fs.`,
+        );
       throw new DriverError(`the kernel does not take ${path}${verdict(log)}`, {
         cause: new KernelError('bpf_object__load', -result),
       });
@@ -83,7 +88,7 @@ function openObject(
   const bpf = libbpf();
   const object = bpf.openObject(path, pinRoot, log);
   if (object === null)
-    throw new DriverError(`${path} cannot be opened: build it with "node services/node/bpf/build.ts".`, {
+    throw new DriverError(`${path} cannot be opened: build it with "npm run build".`, {
       cause: new KernelError('bpf_object__open_file', bpf.errno()),
     });
   for (const [name, entries] of Object.entries(sizes)) {
@@ -91,6 +96,24 @@ function openObject(
     if (map !== null) checked(bpf.setMaxEntries(map, entries), `sizing map ${name}`);
   }
   return object;
+}
+
+/** What is pinned where one of the object's maps should be, and is another one. */
+function foreignPin(object: Pointer, pinRoot: string): string | null {
+  const bpf = libbpf();
+  for (let map = bpf.nextMap(object, null); map !== null; map = bpf.nextMap(object, map)) {
+    const path = join(pinRoot, bpf.mapName(map));
+    const fd = bpf.openPin(path);
+    if (fd < 0) continue;
+    // struct bpf_map_info: type, id, key, value, entries.
+    const info = Buffer.alloc(128);
+    checked(bpf.info(fd, info, Uint32Array.of(info.length)), `reading about ${path}`);
+    checked(bpf.closeFd(fd), 'close');
+    const there = [0, 8, 12, 16].map((at) => info.readUInt32LE(at));
+    const wanted = [bpf.mapType(map), bpf.keyBytes(map), bpf.valueBytes(map), bpf.maxEntries(map)];
+    if (there.some((value, i) => value !== wanted[i])) return path;
+  }
+  return null;
 }
 
 /** Beside the bundle in a release; where the build puts it in a checkout. */

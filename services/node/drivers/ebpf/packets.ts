@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Cidr } from '@octoplane/model/address.ts';
 import type { Device } from './devices.ts';
 import { attachTypes, detachPinned, Link } from './links.ts';
@@ -29,23 +29,23 @@ export class PacketLinks {
     this.#podNetworks = podNetworks;
   }
 
-  /** Attaches where it should be and is not, and detaches where it should not be. Returns how many were put right. */
-  ensure(devices: readonly Device[]): number {
-    const wanted = new Map<string, { hook: Hook; index: number }>();
-    for (const device of devices)
-      for (const hook of this.#hooksOf(device)) wanted.set(`${hook}-${device.index}`, { hook, index: device.index });
-    let put = this.#removeOthers(wanted);
-    for (const [name, { hook, index }] of wanted) {
-      let link = this.#links.get(name);
-      if (!link) {
-        const { program, attachType } = hooks[hook];
-        const at = { directory: this.#directory, name };
-        link = new Link(at, this.#object.programFd(program), attachType, { t: 'device', index });
-        this.#links.set(name, link);
-      }
-      if (link.ensure()) put++;
+  /** The links that these devices should have, there or not. */
+  on(devices: readonly Device[]): readonly Link[] {
+    return devices.flatMap((device) => this.#hooksOf(device).map((hook) => this.#link(hook, device.index)));
+  }
+
+  /** Detaches from where there should be none. Returns how many there were. */
+  removeAllBut(wanted: readonly Link[]): number {
+    const names = new Set(wanted.map(({ path }) => basename(path)));
+    let removed = 0;
+    for (const name of pinned(this.#directory)) {
+      if (names.has(name) || !/^(outside|inside|leaving)-[0-9]+$/.test(name)) continue;
+      this.#links.get(name)?.close();
+      this.#links.delete(name);
+      detachPinned(join(this.#directory, name));
+      removed++;
     }
-    return put;
+    return removed;
   }
 
   all(): Iterable<Link> {
@@ -61,15 +61,15 @@ export class PacketLinks {
     return isOuter(device, this.#podNetworks) ? ['outside', 'leaving'] : ['inside'];
   }
 
-  #removeOthers(wanted: ReadonlyMap<string, unknown>): number {
-    let removed = 0;
-    for (const name of pinned(this.#directory)) {
-      if (wanted.has(name) || !/^(outside|inside|leaving)-[0-9]+$/.test(name)) continue;
-      this.#links.get(name)?.close();
-      this.#links.delete(name);
-      detachPinned(join(this.#directory, name));
-      removed++;
+  #link(hook: Hook, index: number): Link {
+    const name = `${hook}-${index}`;
+    let link = this.#links.get(name);
+    if (!link) {
+      const { program, attachType } = hooks[hook];
+      const at = { directory: this.#directory, name };
+      link = new Link(at, this.#object.programFd(program), attachType, { t: 'device', index });
+      this.#links.set(name, link);
     }
-    return removed;
+    return link;
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import type { DriverOptions, Probe } from '../driver.ts';
 import { libbpf } from './libbpf.ts';
@@ -17,16 +17,41 @@ const helpers = [
 export function probeKernel(options: DriverOptions): Probe {
   const lacks = [...fileLacks(options), ...kernelLacks()];
   if (lacks.length > 0) return { t: 'unable', lacks };
-  return { t: 'able', details: [`Linux ${release()}`, `cgroup ${options.cgroupPath}`, `bpffs ${options.bpfFsPath}`] };
+  return {
+    t: 'able',
+    details: [
+      `Linux ${release()}`,
+      `cgroup ${options.cgroupPath}`,
+      `bpffs ${options.bpfFsPath}`,
+      ...cgroupWarnings(options.cgroupPath),
+    ],
+  };
+}
+
+/** Sockets outside the directory are not served, which is an error in most places and meant in some. */
+export function cgroupWarnings(path: string): readonly string[] {
+  // cgroup namespaces show another directory as the root; the root itself has the number 1.
+  if (statSync(path).ino === 1) return [];
+  return [
+    `${path} is not the root of the cgroup hierarchy: only sockets of processes below it are served. In a container, mount the host's.`,
+  ];
+}
+
+function whereCgroupIs(): string {
+  const line = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .find((mount) => mount.split(' ')[2] === 'cgroup2');
+  const path = line?.split(' ')[1];
+  return path === undefined ? 'mount it with "mount -t cgroup2 none DIRECTORY".' : `pass --cgroup-path ${path}.`;
 }
 
 function* fileLacks({ bpfFsPath, cgroupPath }: DriverOptions): Generator<string> {
   if (!['sockets', 'packets', 'ends'].every((name) => existsSync(objectPath(name))))
-    yield 'The compiled programs are missing: in a checkout, run "node services/node/bpf/build.ts" (needs clang).';
+    yield 'The compiled programs are missing: in a checkout, run "npm run build" (it needs clang).';
   if (!isOn('bpf', bpfFsPath))
     yield `${bpfFsPath} is not a BPF file system: run "mount -t bpf bpf ${bpfFsPath}", or name another with --bpf-fs.`;
   if (!existsSync(cgroupPath) || !isOn('cgroup2', cgroupPath))
-    yield `${cgroupPath} is not a cgroup v2 directory: name one with --cgroup-path ("mount -t cgroup2" shows where it is).`;
+    yield `${cgroupPath} is not a cgroup v2 directory: ${whereCgroupIs()}`;
 }
 
 function* kernelLacks(): Generator<string> {
