@@ -83,12 +83,17 @@ const words: Readonly<Record<string, Kind>> = {
   endpointslices: 'EndpointSlice',
   node: 'Node',
   nodes: 'Node',
+  serviceexport: 'ServiceExport',
+  serviceexports: 'ServiceExport',
+  serviceimport: 'ServiceImport',
+  serviceimports: 'ServiceImport',
 };
 
 export function kindOf(word: string): Kind {
   const key = word.toLowerCase();
   const kind = Object.hasOwn(words, key) ? words[key] : undefined;
-  if (kind === undefined) throw usageError(`"${word}" is no kind; write services, endpointslices or nodes`);
+  if (kind === undefined)
+    throw usageError(`"${word}" is no kind; write services, endpointslices, nodes, serviceexports or serviceimports`);
   return kind;
 }
 

@@ -1,6 +1,7 @@
 import { NodeBook } from '@octoplane/controller/acks/node-book.ts';
 import { type ExplainDependencies, explainCall } from '@octoplane/controller/admin/explain-call.ts';
 import { Allocator } from '@octoplane/controller/allocate/allocator.ts';
+import { zoneOfClass } from '@octoplane/controller/compute/class-view.ts';
 import { Compute } from '@octoplane/controller/compute/compute.ts';
 import { History } from '@octoplane/controller/history/history.ts';
 import type { SourceEvent } from '@octoplane/controller/sources/source.ts';
@@ -76,7 +77,12 @@ function controllerOf(...events: readonly SourceEvent[]) {
     );
   commit(...events);
   for (const record of [one, two]) ack(record);
-  const dependencies: ExplainDependencies = { book, clock, history, views, directory: state };
+  const directory = Object.assign(state, {
+    clusters: [state],
+    directoryOf: () => state,
+    zoneOf: (id: string) => zoneOfClass(null, id),
+  });
+  const dependencies: ExplainDependencies = { book, clock, history, views, directory };
   /** Ages are as long as the test takes. */
   const explained = (target: string, from = '') =>
     describeExplanation(explainCall({ target, node: from }, dependencies), false).replaceAll(/\d+[smhd] ago/g, 'AGO');

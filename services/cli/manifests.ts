@@ -43,7 +43,7 @@ export function readManifests(files: readonly string[]): Manifests {
   }
   if (problems.length > 0) throw new CliError(`nothing was changed:\n${problems.join('\n')}`);
   if (manifests.length === 0)
-    throw new CliError(`${files.join(', ')} has no Service, EndpointSlice or Node; nothing was changed`);
+    throw new CliError(`${files.join(', ')} has no Service, EndpointSlice, Node or ServiceExport; nothing was changed`);
   return { manifests, remarks };
 
   function take(value: unknown, base: Path, place: (path: Path) => string): void {

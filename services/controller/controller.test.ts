@@ -444,6 +444,7 @@ describe('a peer that lies', () => {
             digest: Buffer.alloc(0),
             inputs: [],
             bootId: '',
+            cluster: '',
           },
         },
       }).finish(),

@@ -8,10 +8,7 @@ import { NodeBook } from './acks/node-book.ts';
 import { Roster } from './acks/roster.ts';
 import { adminService } from './admin/admin-service.ts';
 import { addReflection } from './admin/reflection.ts';
-import { Allocator } from './allocate/allocator.ts';
-import { AllocationBook } from './allocate/book.ts';
 import { type Clock, systemClock } from './clock.ts';
-import { Compute } from './compute/compute.ts';
 import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
 import { Auditor } from './history/auditor.ts';
 import { Committer } from './history/committer.ts';
@@ -20,11 +17,13 @@ import { ArrivalMetrics } from './http/arrival-metrics.ts';
 import { Gate } from './http/gate.ts';
 import { httpServer, listenHttp } from './http/http-server.ts';
 import { Metrics } from './http/metrics.ts';
-import { type ControllerOptions, validateControllerOptions } from './options.ts';
+import { assembleClusters } from './multicluster/assemble.ts';
+import type { ClusterSet } from './multicluster/cluster-set.ts';
+import { type ControllerOptions, defaultClusterLeaseMs, validateControllerOptions } from './options.ts';
+import { underClusterLease } from './sources/cluster-lease.ts';
 import { openSource } from './sources/open.ts';
 import { type Source, SourceError } from './sources/source.ts';
 import { StartError } from './start-error.ts';
-import { ClusterState } from './state/cluster-state.ts';
 import { Fleet } from './stream/fleet.ts';
 import { rulesService, rulesServiceDefinition } from './stream/rules-service.ts';
 import { authorization } from './tls/authorization.ts';
@@ -70,19 +69,15 @@ export async function runController(options: ControllerOptions, context: Control
     logger.warn({ listen: options.listen }, '--insecure: anybody who reaches this address is any node and an admin');
   }
 
-  const sources = options.sources.map((source) => openSource(source, { ...options, logger }));
-  const kept = options.stateDir === null ? null : await openState(options.stateDir, clock, logger);
-  const { allocations = null, roster = null } = kept ?? {};
-  cleanUp.defer(() => allocations?.flushed());
-  const state = new ClusterState({
-    sources: sources.map(({ name }) => name),
-    allocator: new Allocator({
-      serviceCidrs: options.serviceCidrs,
-      allocations: allocations?.allocations ?? new Map(),
-    }),
-    onAllocated: (all) => allocations?.save(all),
+  const sources = options.sources.map((option) => {
+    const source = openSource(option, { ...options, logger });
+    return options.sources.length === 1
+      ? source
+      : underClusterLease(source, options.clusterLeaseMs ?? defaultClusterLeaseMs, clock);
   });
-  const compute = new Compute(state);
+  const { clusters, roster } = await openState(options, clock, logger);
+  cleanUp.defer(() => clusters.flushed());
+  const { clusterSet } = clusters;
   const startedAtMs = Math.floor(clock.nowUs() / 1000);
   const history = new History({ epoch: startedAtMs });
   const metrics = new Metrics();
@@ -100,10 +95,9 @@ export async function runController(options: ControllerOptions, context: Control
     sinceUs: startedAtMs * 1000,
     traceOf: (commit) => tracing?.tracer.traceOf(commit) ?? null,
   });
-  const book: NodeBook = new NodeBook(history, compute, tracing ? [tracing.tracer, arrivals] : [arrivals]);
-  const cluster = clusterOf(compute, state);
+  const book: NodeBook = new NodeBook(history, clusterSet, tracing ? [tracing.tracer, arrivals] : [arrivals]);
   const fleet = new Fleet({
-    cluster,
+    cluster: clusterSet,
     history,
     book,
     clock,
@@ -118,16 +112,16 @@ export async function runController(options: ControllerOptions, context: Control
   roster?.follow(book);
   const census = new Census({
     book,
-    nodeObjects: () => state.nodes,
+    nodeObjects: () => clusterSet.nodes,
     clock,
     hasRoster: rostered.length > 0,
     settleMs: options.settleMs,
   });
-  const endpoints = new EndpointIndex(history, compute);
+  const endpoints = new EndpointIndex(history, clusterSet);
   const health = new HealthImplementation({ '': 'NOT_SERVING' });
   const advances = new Set<() => void>();
   const committer = new Committer({
-    computing: compute,
+    computing: clusterSet,
     history,
     clock,
     logger,
@@ -153,13 +147,17 @@ export async function runController(options: ControllerOptions, context: Control
     },
     onError: failed.reject,
   });
-  const auditor = new Auditor({ audit: (count) => committer.audit(count), services: () => state.services.size, clock });
+  const auditor = new Auditor({
+    audit: (count) => committer.audit(count),
+    services: () => clusterSet.size,
+    clock,
+  });
   auditor.start();
   cleanUp.defer(() => auditor.stop());
 
   const waiting = {
     history,
-    views: compute,
+    views: clusterSet,
     book,
     census,
     endpoints,
@@ -180,7 +178,7 @@ export async function runController(options: ControllerOptions, context: Control
       startedAtMs,
       ...waiting,
       logger,
-      directory: state,
+      directory: clusterSet,
       locationOf: (name) => sources.find((source) => source.name === name)?.location ?? '',
       isAdmin: authorize.admin,
     }),
@@ -192,13 +190,13 @@ export async function runController(options: ControllerOptions, context: Control
     history,
     book,
     streams: () => fleet.streams,
-    reports: () => state.reports(),
-    rejected: () => state.rejected(),
-    services: () => state.services.size,
+    reports: () => clusterSet.reports(),
+    rejected: () => clusterSet.rejected(),
+    services: () => clusterSet.size,
     waitingSpans: () => tracing?.waitingSpans() ?? 0,
   });
   const gate = new Gate({ ...waiting, clients: options.gateClients });
-  const http = httpServer({ whyNotReady: () => whyNotReady(compute.inSync, state) }, metrics.registry, gate);
+  const http = httpServer({ whyNotReady: () => whyNotReady(clusterSet) }, metrics.registry, gate);
   cleanUp.defer(async () => {
     http.closeAllConnections();
     await new Promise((resolve) => http.close(resolve));
@@ -230,21 +228,18 @@ async function tracingFrom(env: NodeJS.ProcessEnv, context: TracingContext): Pro
   return openTracing(settings, context);
 }
 
-async function openState(directory: string, clock: Clock, logger: Logger) {
+async function openState(options: ControllerOptions, clock: Clock, logger: Logger) {
+  const { stateDir } = options;
   try {
     return {
-      allocations: await AllocationBook.open(directory, logger),
-      roster: await Roster.open(directory, clock, logger),
+      clusters: await assembleClusters(options, { logger, recorded: false, onImports: () => undefined }),
+      roster: stateDir === null ? null : await Roster.open(stateDir, clock, logger),
     };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new StartError(
-      'STATE_DIR',
-      `--state-dir ${directory} cannot be used (${reason}); name a writable directory`,
-      {
-        cause,
-      },
-    );
+    throw new StartError('STATE_DIR', `--state-dir ${stateDir} cannot be used (${reason}); name a writable directory`, {
+      cause,
+    });
   }
 }
 
@@ -257,25 +252,9 @@ async function runSource(source: Source, committer: Committer, signal: AbortSign
   if (!signal.aborted) throw new Error(`source ${source.name} ended by itself`);
 }
 
-/** Compute with the little of the state that streams ask for. */
-function clusterOf(compute: Compute, state: ClusterState) {
-  return {
-    classOf: compute.classOf.bind(compute),
-    classRuleSet: compute.classRuleSet.bind(compute),
-    classSums: compute.classSums.bind(compute),
-    overlay: compute.overlay.bind(compute),
-    viewDigest: compute.viewDigest.bind(compute),
-    registerNode: compute.registerNode.bind(compute),
-    forgetNode: compute.forgetNode.bind(compute),
-    get leaving() {
-      return state.leaving;
-    },
-  };
-}
-
-function whyNotReady(inSync: boolean, state: ClusterState): string | null {
-  if (inSync) return null;
-  const syncing = state.reports().filter(({ revision }) => revision === null);
+function whyNotReady(clusterSet: ClusterSet): string | null {
+  if (clusterSet.inSync) return null;
+  const syncing = clusterSet.reports().filter(({ revision }) => revision === null);
   return `waiting for ${syncing.map(({ name }) => `source ${name}`).join(', ')} to come in sync`;
 }
 

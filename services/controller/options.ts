@@ -1,4 +1,5 @@
 import type { Cidr } from '@octoplane/model/address.ts';
+import { clustersetSource } from './multicluster/imports.ts';
 import type { EtcdTlsFiles } from './sources/etcd/members.ts';
 import { StartError } from './start-error.ts';
 import type { TlsFiles } from './tls/certificate-files.ts';
@@ -12,6 +13,13 @@ export interface ControllerOptions {
   readonly http: string;
   /** --service-cidr: at most one per family. Default 10.96.0.0/12, as kubeadm's. */
   readonly serviceCidrs: readonly Cidr[];
+  /** --clusterset-cidr: for Services that clusters export to each other; at most one per family. Default none: nobody knows which network is free. */
+  readonly clustersetCidrs?: readonly Cidr[];
+  /**
+   * --cluster-lease: with several clusters, how long one may be silent before the others do without its endpoints, and before the controller starts without it.
+   * 0: for ever. Default 15 min: longer than the upgrade of an API server takes.
+   */
+  readonly clusterLeaseMs?: number;
   /** --state-dir: keeps which Service was given which address, and which nodes there are. Default null: addresses follow from names, without memory. */
   readonly stateDir: string | null;
   /**
@@ -44,6 +52,8 @@ export type Security =
   /** --insecure: for a laptop. Anybody who reaches the port is any node and an admin. */
   | { readonly t: 'insecure'; readonly allowRemote: boolean };
 
+export const defaultClusterLeaseMs = 15 * 60_000;
+
 /** @throws StartError */
 export function validateControllerOptions(options: ControllerOptions): void {
   const { sources, listen, security } = options;
@@ -58,6 +68,11 @@ export function validateControllerOptions(options: ControllerOptions): void {
       throw new StartError('OPTIONS', `Two sources are named ${name}; name them with --source NAME=KIND:...`);
     names.add(name);
   }
+  if (names.has(clustersetSource))
+    throw new StartError(
+      'OPTIONS',
+      `No source may be named ${clustersetSource}; name it otherwise with --source NAME=KIND:...`,
+    );
   if (security.t === 'insecure' && !security.allowRemote && !isLoopback(listen))
     throw new StartError(
       'INSECURE_REMOTE',

@@ -11,7 +11,9 @@ import type { Family, NodeName, Protocol, ServiceName } from './keys.ts';
 export type ClusterObject =
   | { readonly kind: 'Service'; readonly service: Service }
   | { readonly kind: 'EndpointSlice'; readonly slice: EndpointSlice }
-  | { readonly kind: 'Node'; readonly node: Node };
+  | { readonly kind: 'Node'; readonly node: Node }
+  | { readonly kind: 'ServiceExport'; readonly export: ServiceExport }
+  | { readonly kind: 'ServiceImport'; readonly import: ServiceImport };
 
 export interface Service {
   readonly name: ServiceName;
@@ -37,6 +39,8 @@ export interface Service {
   readonly trafficDistribution: 'PreferSameZone' | 'PreferSameNode' | null;
   /** Label service.kubernetes.io/service-proxy-name is set: somebody else serves it (P41). */
   readonly foreignProxy: boolean;
+  /** Of an import that asks for locality: while this cluster has a ready endpoint of a port and family, the others' are not used. */
+  readonly preferredCluster?: string;
   readonly meta: ObjectMeta;
 }
 
@@ -59,6 +63,8 @@ export interface EndpointSlice {
   readonly endpoints: readonly SliceEndpoint[];
   /** Label service.kubernetes.io/headless: not for a proxy (P42). */
   readonly headless: boolean;
+  /** Of a slice that stands for endpoints of an import: the cluster that they are in. */
+  readonly cluster?: string;
   readonly meta: ObjectMeta;
 }
 
@@ -88,6 +94,30 @@ export interface Node {
   readonly podCidrs: readonly Cidr[];
   /** Taint ToBeDeletedByClusterAutoscaler, or a deletion timestamp (P48). */
   readonly leaving: boolean;
+  readonly meta: ObjectMeta;
+}
+
+/** multicluster.x-k8s.io (KEP-1645): the Service of the same name is exported to the other clusters. */
+export interface ServiceExport {
+  readonly name: ServiceName;
+  /** As some controller wrote them. */
+  readonly conditions: readonly ExportCondition[];
+  readonly meta: ObjectMeta;
+}
+
+export interface ExportCondition {
+  readonly type: string;
+  readonly status: 'True' | 'False' | 'Unknown';
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** What a Service that some cluster exports is reached by in all clusters. */
+export interface ServiceImport {
+  readonly name: ServiceName;
+  readonly ips: readonly Ip[];
+  /** A controller of ours wrote it. */
+  readonly managed: boolean;
   readonly meta: ObjectMeta;
 }
 

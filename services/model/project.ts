@@ -2,6 +2,7 @@ import { type Fields, Findings, isFields, type Problem } from './findings.ts';
 import type { ClusterObject, ObjectMeta } from './objects.ts';
 import { projectEndpointSlice } from './project-endpoint-slice.ts';
 import type { Origin } from './project-meta.ts';
+import { projectServiceExport, projectServiceImport } from './project-multicluster.ts';
 import { projectNode } from './project-node.ts';
 import { projectService } from './project-service.ts';
 
@@ -18,7 +19,7 @@ export type Projection =
 
 export type Kind = ClusterObject['kind'];
 
-/** "NAMESPACE/NAME" for Services and EndpointSlices, "NAME" for Nodes. */
+/** "NAME" for Nodes, "NAMESPACE/NAME" for the others. */
 export interface ObjectId {
   readonly kind: Kind;
   readonly name: string;
@@ -35,6 +36,10 @@ export function idOf(object: ClusterObject): ObjectId {
       return { kind: 'EndpointSlice', name: object.slice.name };
     case 'Node':
       return { kind: 'Node', name: object.node.name };
+    case 'ServiceExport':
+      return { kind: 'ServiceExport', name: object.export.name };
+    case 'ServiceImport':
+      return { kind: 'ServiceImport', name: object.import.name };
   }
 }
 
@@ -46,13 +51,22 @@ export function metaOf(object: ClusterObject): ObjectMeta {
       return object.slice.meta;
     case 'Node':
       return object.node.meta;
+    case 'ServiceExport':
+      return object.export.meta;
+    case 'ServiceImport':
+      return object.import.meta;
   }
 }
 
-const groupVersions: Readonly<Record<Kind, string>> = {
-  Service: 'v1',
-  EndpointSlice: 'discovery.k8s.io/v1',
-  Node: 'v1',
+/** Both versions of the multi-cluster API have the fields that are read here. */
+const multicluster = ['multicluster.x-k8s.io/v1alpha1', 'multicluster.x-k8s.io/v1beta1'];
+
+const groupVersions: Readonly<Record<Kind, readonly string[]>> = {
+  Service: ['v1'],
+  EndpointSlice: ['discovery.k8s.io/v1'],
+  Node: ['v1'],
+  ServiceExport: multicluster,
+  ServiceImport: multicluster,
 };
 
 const projectors: Readonly<
@@ -61,6 +75,8 @@ const projectors: Readonly<
   Service: projectService,
   EndpointSlice: projectEndpointSlice,
   Node: projectNode,
+  ServiceExport: projectServiceExport,
+  ServiceImport: projectServiceImport,
 };
 
 export function project(manifest: unknown, origin: Origin): Projection {
@@ -74,7 +90,7 @@ export function project(manifest: unknown, origin: Origin): Projection {
     findings.refuse(['kind'], 'the document has no kind', 'write apiVersion and kind, such as v1 and Service');
     return { t: 'refused', id: null, problems: findings.problems };
   }
-  if (!isKind(kind) || manifest['apiVersion'] !== groupVersions[kind])
+  if (!isKind(kind) || !groupVersions[kind].some((version) => version === manifest['apiVersion']))
     return { t: 'foreign', what: `${String(manifest['apiVersion'] ?? 'no apiVersion')} ${kind}` };
   const { id, object } = projectors[kind](manifest, origin, findings);
   if (findings.problems.length === 0) return { t: 'object', object, warnings: findings.warnings };

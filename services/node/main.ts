@@ -116,7 +116,14 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
         {
           controllers: options.controllers,
           transport: options.transport,
-          identity: { name: options.nodeName, release, zone: options.zone, driver: module.name, bootId: bootId() },
+          identity: {
+            name: options.nodeName,
+            release,
+            zone: options.zone,
+            cluster: options.cluster,
+            driver: module.name,
+            bootId: bootId(),
+          },
           clock,
           logger,
           random: Math.random,

@@ -17,6 +17,8 @@ export interface NodeOptions {
   readonly stateDir: string;
   /** Default empty: the Node object's label topology.kubernetes.io/zone says it, and takes precedence. */
   readonly zone: string;
+  /** Default empty: the cluster of the Node object, which takes precedence, otherwise the controller's first. */
+  readonly cluster: string;
   /** Pod networks, to tell pods from other clients (P35). Default none: nothing is masqueraded for being from elsewhere. */
   readonly clusterCidrs: readonly Cidr[];
   /** Masquerade all that goes to a ClusterIP. Default false, as in kube-proxy: it hides clients from their servers. */
@@ -78,6 +80,7 @@ export const defaultNodeOptions = {
   driver: 'auto',
   stateDir: '/var/lib/octoplane',
   zone: '',
+  cluster: '',
   clusterCidrs: [],
   masqueradeAll: false,
   masqueradeBit: 14,

@@ -5,10 +5,10 @@ import { pino } from 'pino';
 import { NodeBook } from '../../services/controller/acks/node-book.ts';
 import { Allocator } from '../../services/controller/allocate/allocator.ts';
 import { systemClock } from '../../services/controller/clock.ts';
-import { Compute } from '../../services/controller/compute/compute.ts';
 import { listen, newGrpcServer, serverCredentials } from '../../services/controller/grpc-server.ts';
 import { Committer } from '../../services/controller/history/committer.ts';
 import { type Commit, History } from '../../services/controller/history/history.ts';
+import { ClusterSet } from '../../services/controller/multicluster/cluster-set.ts';
 import type { SourceEvent } from '../../services/controller/sources/source.ts';
 import { ClusterState } from '../../services/controller/state/cluster-state.ts';
 import { Fleet } from '../../services/controller/stream/fleet.ts';
@@ -67,24 +67,14 @@ class Bench {
 
   static async start(report: Report): Promise<Bench> {
     const state = new ClusterState({ sources: [source], allocator: new Allocator({ serviceCidrs: [] }) });
-    const compute = new Compute(state);
+    const clusterSet = new ClusterSet({ clusters: [{ name: source, state }], addresses: null });
     const history = new History({ epoch: Date.now() });
-    const book = new NodeBook(history, compute);
+    const book = new NodeBook(history, clusterSet);
     const logger = pino({ level: 'error' }, pino.destination(2));
-    const views = {
-      classOf: compute.classOf.bind(compute),
-      classRuleSet: compute.classRuleSet.bind(compute),
-      classSums: compute.classSums.bind(compute),
-      overlay: compute.overlay.bind(compute),
-      viewDigest: compute.viewDigest.bind(compute),
-      registerNode: compute.registerNode.bind(compute),
-      forgetNode: compute.forgetNode.bind(compute),
-      leaving: new Set<never>(),
-    };
-    const fleet = new Fleet({ cluster: views, history, book, clock: systemClock, logger, release: 'bench' });
+    const fleet = new Fleet({ cluster: clusterSet, history, book, clock: systemClock, logger, release: 'bench' });
     const commits: Commit[] = [];
     const committer = new Committer({
-      computing: compute,
+      computing: clusterSet,
       history,
       audience: {
         open: () => fleet.open(),

@@ -1,4 +1,4 @@
-import type { ControllerOptions, SourceOption } from '@octoplane/controller/options.ts';
+import { type ControllerOptions, defaultClusterLeaseMs, type SourceOption } from '@octoplane/controller/options.ts';
 import { type Cidr, familyOf, parseCidr } from '@octoplane/model/address.ts';
 import { Command, InvalidArgumentError } from 'commander';
 import { applyConfigFile } from '../config-file.ts';
@@ -15,6 +15,8 @@ interface ControllerFlags extends TlsFlags, EtcdTlsFlags {
   readonly listen: string;
   readonly http: string;
   readonly serviceCidr: readonly Cidr[];
+  readonly clustersetCidr?: readonly Cidr[];
+  readonly clusterLease: number;
   readonly stateDir?: string;
   readonly settle: number;
   readonly gateClients: readonly Cidr[];
@@ -75,6 +77,17 @@ const withControllerFlags = (command: Command): Command =>
         .default([defaultServiceCidr], '10.96.0.0/12')
         .argParser(serviceCidrs),
     )
+    .addOption(
+      flag(
+        '--clusterset-cidr <cidr>',
+        'addresses for Services that clusters export to each other; one per family, and used by nothing else',
+      ).argParser((value: string, previous: readonly Cidr[] | undefined) => serviceCidrs(value, previous ?? [])),
+    )
+    .addOption(
+      flag('--cluster-lease <duration>', 'a cluster silent for longer is done without by the others; 0s: never')
+        .default(defaultClusterLeaseMs, '15m')
+        .argParser(durationMs),
+    )
     .addOption(flag('--state-dir <dir>', 'remembers which Service was given which address, and which nodes there are'))
     .addOption(
       flag(
@@ -93,6 +106,8 @@ function toOptions(flags: ControllerFlags): ControllerOptions {
     listen: flags.listen,
     http: flags.http,
     serviceCidrs: flags.serviceCidr,
+    clustersetCidrs: flags.clustersetCidr ?? [],
+    clusterLeaseMs: flags.clusterLease,
     stateDir: flags.stateDir ?? null,
     settleMs: flags.settle,
     gateClients: flags.gateClients,

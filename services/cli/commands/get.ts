@@ -16,8 +16,8 @@ interface GetFlags extends EtcdFlags {
 
 export const getCommand = (): Command =>
   withEtcdFlags(new Command('get'))
-    .description('what is in etcd: services, endpointslices or nodes')
-    .argument('<kind>', 'services, endpointslices or nodes')
+    .description('what is in etcd')
+    .argument('<kind>', 'services, endpointslices, nodes, serviceexports or serviceimports')
     .argument('[namespace/name]', 'one of them')
     .addOption(flag('-o, --output <format>', 'instead of a table').choices(outputFormats))
     .addHelpText('after', '\nExamples:\n  octoplane get services\n  octoplane get service default/web -o yaml')
@@ -38,6 +38,8 @@ const headers: Readonly<Record<Kind, readonly string[]>> = {
   Service: ['NAMESPACE/NAME', 'TYPE', 'CLUSTER-IP', 'PORTS'],
   EndpointSlice: ['NAMESPACE/NAME', 'SERVICE', 'PORTS', 'ENDPOINTS'],
   Node: ['NAME', 'ZONE', 'ADDRESSES', 'POD-CIDRS'],
+  ServiceExport: ['NAMESPACE/NAME', 'VALID', 'CONFLICT'],
+  ServiceImport: ['NAMESPACE/NAME', 'CLUSTERSET-IP'],
 };
 
 const tableOf = (kind: Kind, stored: readonly Stored[]): string => table(headers[kind], stored.map(row));
@@ -64,6 +66,16 @@ function cells(object: ClusterObject): readonly string[] {
       const cidrs = podCidrs.map(({ ip, length }) => `${ip}/${length}`).join(',');
       return [name, zone ?? '-', orDash(addresses.join(',')), orDash(cidrs)];
     }
+    case 'ServiceExport': {
+      const { name, conditions } = object.export;
+      const stateOf = (type: string): string => {
+        const condition = conditions.find((each) => each.type === type);
+        return condition ? `${condition.status} ${condition.reason}` : '-';
+      };
+      return [name, stateOf('Valid'), stateOf('Conflict')];
+    }
+    case 'ServiceImport':
+      return [object.import.name, orDash(object.import.ips.join(','))];
   }
 }
 

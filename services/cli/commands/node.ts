@@ -16,6 +16,7 @@ interface NodeFlags extends TlsFlags {
   readonly driver: NodeOptions['driver'];
   readonly stateDir: string;
   readonly zone: string;
+  readonly cluster: string;
   readonly clusterCidr: readonly Cidr[];
   readonly masqueradeAll: boolean;
   readonly masqueradeBit: number;
@@ -69,6 +70,9 @@ const withNodeFlags = (command: Command): Command =>
       flag('--node-name <name>', 'as the Node object and the certificate have it').default(hostname().toLowerCase()),
     )
     .addOption(flag('--zone <zone>', 'where no Node object says it').default(defaults.zone))
+    .addOption(
+      flag('--cluster <name>', 'of a controller with several, where no Node object says it').default(defaults.cluster),
+    )
     .addOption(flag('--state-dir <dir>', 'the journal; has to outlive a restart').default(defaults.stateDir))
     .addOption(flag('--config <file>', 'these settings as YAML, keys in camelCase'))
     .addOption(
@@ -145,6 +149,7 @@ const toOptions = (flags: NodeFlags): NodeOptions => ({
   driver: flags.driver,
   stateDir: flags.stateDir,
   zone: flags.zone,
+  cluster: flags.cluster,
   clusterCidrs: flags.clusterCidr,
   masqueradeAll: flags.masqueradeAll,
   masqueradeBit: flags.masqueradeBit,

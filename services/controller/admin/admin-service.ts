@@ -15,6 +15,8 @@ import { changeToProto, nodeToProto } from './to-proto.ts';
 import { conditionOf, hasRead, rulesOf, serveWait, type WaitDependencies } from './wait-call.ts';
 
 export interface AdminDependencies extends WaitDependencies, ExplainDependencies {
+  /** By name the first cluster's; `clusters` one by one. */
+  readonly directory: ExplainDependencies['directory'] & Directory;
   readonly release: string;
   readonly startedAtMs: number;
   /** Of a source, as given, without credentials. */
@@ -43,12 +45,14 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
 
     listServices: unary(dependencies, ({ service }) => {
       const name = serviceOf(service, directory);
-      const chosen = name === null ? [...directory.services.values()] : [directory.services.get(name)];
       const coverage = new Coverage(book);
       const detail = name !== null;
-      const services = chosen.flatMap((one) =>
-        one ? [serviceToProto(one, { directory, history, coverage, detail })] : [],
-      );
+      const services = directory.clusters.flatMap((cluster) => {
+        const chosen = name === null ? [...cluster.services.values()] : [cluster.services.get(name)];
+        return chosen.flatMap((one) =>
+          one ? [serviceToProto(one, { directory: cluster, history, coverage, detail })] : [],
+        );
+      });
       return { services: services.sort((a, b) => (fullName(a) < fullName(b) ? -1 : 1)) };
     }),
 
@@ -157,9 +161,13 @@ function statusOf({
   for (const record of book.records) counts[stateOf(record)]++;
   let servicePorts = 0;
   let endpoints = 0;
-  for (const [name, service] of directory.services) {
-    servicePorts += service.ports.length;
-    for (const slice of directory.slicesOf(name)) endpoints += slice.endpoints.length;
+  let services = 0;
+  for (const cluster of directory.clusters) {
+    services += cluster.services.size;
+    for (const [name, service] of cluster.services) {
+      servicePorts += service.ports.length;
+      for (const slice of cluster.slicesOf(name)) endpoints += slice.endpoints.length;
+    }
   }
   return {
     release,
@@ -174,7 +182,7 @@ function statusOf({
       revision: revision ?? undefined,
       objects,
     })),
-    services: directory.services.size,
+    services,
     servicePorts,
     endpoints,
     nodesCurrent: counts.current,

@@ -16,7 +16,7 @@ import { reasonName } from '../acks/lateness.ts';
 import type { NodeBook } from '../acks/node-book.ts';
 import type { NodeRecord } from '../acks/node-record.ts';
 import type { Clock } from '../clock.ts';
-import { zoneOfClass } from '../compute/class-view.ts';
+import type { ClassId } from '../compute/batch.ts';
 import { type EndpointExplanation, explain, type PortExplanation } from '../compute/explain.ts';
 import type { Vantage } from '../compute/topology.ts';
 import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
@@ -29,8 +29,13 @@ import { changeToProto, nodeToProto } from './to-proto.ts';
 export interface ExplainDependencies extends KernelKnowledge {
   readonly book: NodeBook;
   readonly clock: Clock;
-  readonly directory: Directory & {
+  readonly directory: {
     readonly nodes: ReadonlyMap<NodeName, unknown>;
+    /** Of all clusters, in the order of precedence. */
+    readonly clusters: readonly Directory[];
+    /** Of the cluster that a node belongs to. */
+    directoryOf(node: NodeName): Directory;
+    zoneOf(id: ClassId): string | null;
     reports(): readonly SourceReport[];
     rejected(): readonly RejectedObject[];
   };
@@ -48,16 +53,17 @@ interface Place {
 /** AdminService.Explain. @throws AdminError */
 export function explainCall(request: ExplainRequest, dependencies: ExplainDependencies): ExplainResponse {
   const { directory, history, book, clock } = dependencies;
-  const target = explainTarget(request.target, directory);
-  const service = directory.services.get(target.name);
+  const local = directoryFor(request, directory);
+  const target = explainTarget(request.target, local);
+  const service = local.services.get(target.name);
   const rejected = rejectedBeside(target.name, directory);
   const refused = rejected.find(({ object }) => object === `Service ${target.name}`)?.reason ?? '';
   if (!service && refused === '')
     throw new AdminError(status.NOT_FOUND, `there is no Service ${target.name}; octoplane services lists them`);
-  const places = placesOf(request.node, dependencies);
+  const places = placesOf(request.node, local, dependencies);
   const sequence = history.newestOf(target.name);
   const change = sequence === null ? null : history.at(sequence);
-  const source = directory.sourceOf(target.name) ?? '';
+  const source = local.sourceOf(target.name) ?? '';
   const record = places[0]?.record ?? null;
   return {
     source,
@@ -67,29 +73,48 @@ export function explainCall(request: ExplainRequest, dependencies: ExplainDepend
     stale: staleWords(source, directory, clock.nowUs()),
     refused,
     lastChange: change ? changeToProto(change, history.epoch, book.convergence(change.sequence)) : undefined,
-    viewpoints: service ? places.map((place) => viewpointOf(service, target.port, place, dependencies)) : [],
+    viewpoints: service ? places.map((place) => viewpointOf(service, target.port, { place, local }, dependencies)) : [],
     rejected: [...rejected],
     node: record ? nodeToProto(record, history, clock.nowUs()) : undefined,
   };
 }
 
-function placesOf(node: string, { book, views, directory }: ExplainDependencies): readonly Place[] {
+/** Of the node's cluster, or of the first that has what is asked about. */
+function directoryFor({ node, target }: ExplainRequest, directory: ExplainDependencies['directory']): Directory {
+  if (node !== '') return directory.directoryOf(nodeName(node));
+  const [first, ...others] = directory.clusters;
+  if (!first) throw new TypeError('a controller has a cluster at least');
+  return [first, ...others].find((one) => knows(one, target)) ?? first;
+}
+
+function knows(directory: Directory, target: string): boolean {
+  try {
+    return directory.services.has(explainTarget(target, directory).name);
+  } catch (error) {
+    if (error instanceof AdminError) return false;
+    throw error;
+  }
+}
+
+function placesOf(node: string, local: Directory, { book, views, directory }: ExplainDependencies): readonly Place[] {
   if (node !== '') {
     const name = nodeName(node);
     const record = book.find(name);
     if (record === null && !directory.nodes.has(name))
       throw new AdminError(status.NOT_FOUND, `there is no node ${node}; octoplane nodes lists them`);
     const zone = views.classOf(name);
-    return [{ zone, vantage: { zone: zoneOfClass(zone), node: name }, nodes: 1, record }];
+    return [{ zone, vantage: { zone: directory.zoneOf(zone), node: name }, nodes: 1, record }];
   }
   const zones = new Map<string, number>();
   const names = new Set<NodeName>(directory.nodes.keys());
   for (const { name } of book.records) names.add(name);
-  for (const name of names) zones.set(views.classOf(name), (zones.get(views.classOf(name)) ?? 0) + 1);
+  for (const name of names)
+    if (directory.directoryOf(name) === local)
+      zones.set(views.classOf(name), (zones.get(views.classOf(name)) ?? 0) + 1);
   if (zones.size === 0) zones.set('-', 0);
   return Array.from([...zones].sort(), ([zone, nodes]) => ({
     zone,
-    vantage: { zone: zoneOfClass(zone), node: null },
+    vantage: { zone: directory.zoneOf(zone), node: null },
     nodes,
     record: null,
   }));
@@ -98,10 +123,10 @@ function placesOf(node: string, { book, views, directory }: ExplainDependencies)
 function viewpointOf(
   service: Service,
   port: number | null,
-  place: Place,
+  { place, local }: { readonly place: Place; readonly local: Directory },
   dependencies: ExplainDependencies,
 ): Viewpoint {
-  const slices = dependencies.directory.slicesOf(service.name);
+  const slices = local.slicesOf(service.name);
   const ports = explain(service, slices, place.vantage).filter((one) => port === null || one.port.port === port);
   return {
     zone: place.zone,

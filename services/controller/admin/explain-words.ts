@@ -99,6 +99,8 @@ function whyNotWords(why: WhyNot, { slice, endpoint }: EndpointExplanation, { no
       return 'not ready';
     case 'ended':
       return 'terminating, and does not serve any more';
+    case 'other cluster':
+      return `in cluster ${slice.cluster}; the node's own has a ready endpoint, and the Service asks for locality`;
     case 'double':
       return 'another slice has it too, and counts';
     case 'policy not used':

@@ -19,8 +19,9 @@ export class AllocationBook {
   }
 
   /** A file that cannot be understood is put aside, and reported. */
-  static async open(directory: string, logger: Logger): Promise<AllocationBook> {
-    const file = await StateFile.open(directory, 'allocations.json', logger);
+  /** `of` null: the only cluster, or the first. */
+  static async open(directory: string, logger: Logger, of: string | null = null): Promise<AllocationBook> {
+    const file = await StateFile.open(directory, of === null ? 'allocations.json' : `allocations-${of}.json`, logger);
     const allocations = file.text === null ? new Map() : parseAllocations(file.text);
     if (allocations === null) await file.putAside('some addresses may change');
     return new AllocationBook(file, allocations ?? new Map());

@@ -37,7 +37,7 @@ export interface OverlayChange {
   readonly after: EntryChange['after'];
 }
 
-/** Zone of the nodes, or "-" for nodes without one. */
+/** Zone of the nodes, or "-" for nodes without one; with several clusters "CLUSTER/ZONE". */
 export type ClassId = string;
 
 export interface Cause {

@@ -5,9 +5,17 @@ import type { ClassId } from './batch.ts';
 
 const noZone = '-';
 
-export const classIdOf = (zone: string | null): ClassId => zone ?? noZone;
+/** Of the nodes of one zone of one cluster. `cluster` null: there is only one. */
+export const classIdOf = (cluster: string | null, zone: string | null): ClassId =>
+  cluster === null ? (zone ?? noZone) : `${cluster}/${zone ?? noZone}`;
 
-export const zoneOfClass = (id: ClassId): string | null => (id === noZone ? null : id);
+export function zoneOfClass(cluster: string | null, id: ClassId): string | null {
+  const zone = cluster === null ? id : id.slice(cluster.length + 1);
+  return zone === noZone ? null : zone;
+}
+
+/** With several clusters; their names have no slash. */
+export const clusterOfClass = (id: ClassId): string => id.slice(0, Math.max(0, id.indexOf('/')));
 
 /** The rule set that the nodes of one zone share, with its digest. */
 export class ClassView {

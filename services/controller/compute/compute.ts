@@ -3,7 +3,7 @@ import { type Digest, type DigestSums, entryDifference, wrap } from '@octoplane/
 import type { NodeName, ServiceName, ServicePortKey } from '@octoplane/model/keys.ts';
 import { type Entry, entriesEqual, type RuleSet } from '@octoplane/model/rule-set.ts';
 import type { SourceEvent } from '../sources/source.ts';
-import type { ClusterState } from '../state/cluster-state.ts';
+import type { ClusterState, StateChange } from '../state/cluster-state.ts';
 import type { Batch, ClassId, InputRevision, Views } from './batch.ts';
 import { BatchBuilder } from './batch-builder.ts';
 import { ClassView, classIdOf, zoneOfClass } from './class-view.ts';
@@ -28,6 +28,7 @@ import { noRecord, recordOf, type ServiceRecord } from './service-record.ts';
  */
 export class Compute implements Views {
   readonly #state: ClusterState;
+  readonly #cluster: string | null;
   readonly #records = new Map<ServiceName, ServiceRecord>();
   readonly #classes = new Map<ClassId, ClassView>();
   readonly #nodes = new Map<NodeName, NodeView>();
@@ -37,8 +38,10 @@ export class Compute implements Views {
   readonly #rounds = new Rounds(() => new Set([...this.#state.services.keys(), ...this.#records.keys()]));
   #inSync = false;
 
-  constructor(state: ClusterState) {
+  /** `cluster` null: there is only one, and its classes are named by their zones alone. */
+  constructor(state: ClusterState, cluster: string | null = null) {
     this.#state = state;
+    this.#cluster = cluster;
   }
 
   /** Before this, views are empty and nothing may be served. */
@@ -52,7 +55,11 @@ export class Compute implements Views {
 
   /** Takes a round of events of one source. Null when no node's view changes; the batch that brings all sources in sync is never null. */
   apply(source: string, events: readonly SourceEvent[]): Batch | null {
-    const change = this.#state.apply(source, events);
+    return this.update(this.#state.apply(source, events));
+  }
+
+  /** What `apply` does once the state has taken the events. */
+  update(change: StateChange | null): Batch | null {
     if (!this.#state.inSync) return null;
     const first = !this.#inSync;
     this.#inSync = true;
@@ -97,7 +104,7 @@ export class Compute implements Views {
   }
 
   classOf(node: NodeName): ClassId {
-    return classIdOf(this.#state.nodes.get(node)?.zone ?? this.#registered.get(node) ?? null);
+    return classIdOf(this.#cluster, this.#state.nodes.get(node)?.zone ?? this.#registered.get(node) ?? null);
   }
 
   classRuleSet(id: ClassId): RuleSet {
@@ -137,7 +144,7 @@ export class Compute implements Views {
 
   /** The same state, computed from nothing. */
   recompute(): Compute {
-    const full = new Compute(this.#state);
+    const full = new Compute(this.#state, this.#cluster);
     for (const [node, zone] of this.#registered) full.registerNode(node, zone);
     full.#inSync = this.#inSync;
     if (!this.#inSync) return full;
@@ -211,7 +218,8 @@ export class Compute implements Views {
       if (dirty.has(name)) continue;
       if (sibling && !record.zonal) for (const key of record.keys) view.replace(key, sibling.entries.get(key) ?? null);
       else
-        for (const port of this.#prepare(name)) view.replace(port.key, resolvePort(port, anywhereIn(zoneOfClass(id))));
+        for (const port of this.#prepare(name))
+          view.replace(port.key, resolvePort(port, anywhereIn(zoneOfClass(this.#cluster, id))));
     }
     return view;
   }
@@ -248,7 +256,8 @@ export class Compute implements Views {
       const before = view.entries.get(key) ?? null;
       let after: Entry | null = null;
       if (port !== null) {
-        after = (zonal ? null : shared) ?? sharing(before, resolvePort(port, anywhereIn(zoneOfClass(id))));
+        after =
+          (zonal ? null : shared) ?? sharing(before, resolvePort(port, anywhereIn(zoneOfClass(this.#cluster, id))));
         shared = after;
       }
       if (before === after) continue;
@@ -272,7 +281,7 @@ export class Compute implements Views {
     const classAfter = this.#class(view.classId).entries.get(key) ?? null;
     const held = view.entries.get(key);
     const before = held === undefined ? (classChange ? classChange.before : classAfter) : held;
-    const vantage = onNode(node, zoneOfClass(view.classId));
+    const vantage = onNode(node, zoneOfClass(this.#cluster, view.classId));
     // A class has every entry that one of its nodes has: whether there is one depends on frontends alone.
     const after = port === null || classAfter === null ? null : overlayEntry(port, classAfter, locals, vantage);
     if (after === classAfter) view.drop(key);

@@ -72,6 +72,8 @@ export type WhyNot =
   | 'ended'
   /** Another slice has the same endpoint, and that one counts. */
   | 'double'
+  /** The Service asks for locality, and the node's own cluster has a ready one. */
+  | 'other cluster'
   /** No frontend has this policy. */
   | 'policy not used'
   | 'hinted for other zones'
@@ -169,7 +171,9 @@ function whyNoCandidate(
   if (!slicePortOf(slice, port)) return 'no such port';
   if (!mayServe(endpoint)) return endpoint.terminating ? 'ended' : 'not ready';
   const candidates = endpoint.ready ? family.ready : family.terminating;
-  return candidates.some((candidate) => candidate.endpoint === endpoint) ? null : 'double';
+  if (candidates.some((candidate) => candidate.endpoint === endpoint)) return null;
+  const { preferredCluster } = service;
+  return preferredCluster !== undefined && slice.cluster !== preferredCluster ? 'other cluster' : 'double';
 }
 
 function whyNotCluster(endpoint: SliceEndpoint, { usesCluster, mode }: Situation): WhyNot {

@@ -37,7 +37,7 @@ export function prepare(service: Service, slices: readonly EndpointSlice[]): rea
   const usable = slices.filter((slice) => !slice.headless);
   return service.ports.flatMap((port) => {
     if (whyNoEntry(service, port) !== null) return [];
-    const candidates = families.map((family) => familyCandidates(family, port, usable));
+    const candidates = families.map((family) => inReach(service, family, port, usable));
     return [preparePort(service, port, candidates)];
   });
 }
@@ -106,6 +106,21 @@ function preparePort(service: Service, port: ServicePort, families: readonly Fam
     usesLocal: spec.internalPolicy === 'Local' || spec.externalPolicy === 'Local' || spec.healthCheckNodePort !== 0,
     families,
   };
+}
+
+/** Of an import that asks for locality, its own cluster's as long as one of them is ready. */
+function inReach(
+  { preferredCluster }: Service,
+  family: Family,
+  port: ServicePort,
+  slices: readonly EndpointSlice[],
+): FamilyCandidates {
+  if (preferredCluster !== undefined) {
+    const near = slices.filter(({ cluster }) => cluster === preferredCluster);
+    const candidates = familyCandidates(family, port, near);
+    if (candidates.ready.length > 0) return candidates;
+  }
+  return familyCandidates(family, port, slices);
 }
 
 function familyCandidates(family: Family, port: ServicePort, slices: readonly EndpointSlice[]): FamilyCandidates {

@@ -10,8 +10,9 @@ import { Pacer } from './pacer.ts';
 /** Compute, as the committer sees it. */
 export interface Computing {
   readonly inSync: boolean;
-  apply(source: string, events: readonly SourceEvent[]): Batch | null;
-  audit(count: number): Batch | null;
+  /** A version for each. */
+  apply(source: string, events: readonly SourceEvent[]): readonly Batch[];
+  audit(count: number): readonly Batch[];
   inputs(): readonly InputRevision[];
 }
 
@@ -76,14 +77,13 @@ export class Committer {
     // Without a pause: what compute shows must always be the newest version.
     for (const [source, events] of pending) {
       const fromUs = this.#clock.nowUs();
-      const batch = this.#computing.apply(source, events);
-      if (batch) commits.push(this.#history.commit(batch, this.#clock.nowUs(), fromUs));
+      for (const batch of this.#computing.apply(source, events))
+        commits.push(this.#history.commit(batch, this.#clock.nowUs(), fromUs));
     }
     if (!this.#computing.inSync) return;
     const audited = this.#auditDue;
     this.#auditDue = 0;
-    const correction = audited > 0 ? this.#computing.audit(audited) : null;
-    if (correction) {
+    for (const correction of audited > 0 ? this.#computing.audit(audited) : []) {
       const commit = this.#history.commit(correction, this.#clock.nowUs());
       commits.push(commit);
       this.#onCorrected(commit.services);

@@ -44,6 +44,8 @@ export type SourceEvent =
     }
   | ({ readonly t: 'synced'; readonly observedAtUs: number } & Claim)
   | { readonly t: 'stale'; readonly reason: string; readonly observedAtUs: number }
+  /** Stale, or not yet in sync, for longer than the lease of its cluster (cluster-lease.ts). The next 'synced' ends it. */
+  | { readonly t: 'lapsed'; readonly observedAtUs: number }
   | { readonly t: 'rejected'; readonly rejection: Rejection; readonly observedAtUs: number }
   | { readonly t: 'cleared'; readonly place: string };
 

@@ -15,6 +15,9 @@ export const addressClaim = (ip: string, port: number, protocol: string): Claim 
   `address ${ip} port ${port}/${protocol}`;
 export const nodePortClaim = (port: number, protocol: string): Claim => `node port ${port}/${protocol}`;
 
+/** Null for what is not a cluster IP. */
+export const ipOfClaim = (claim: Claim): string | null => /^cluster IP (.+)$/.exec(claim)?.[1] ?? null;
+
 /** Of a Service whose addresses and ports are complete. */
 export function claimsOf(service: Service): readonly Claim[] {
   if (service.type === 'ExternalName' || service.headless) return [];

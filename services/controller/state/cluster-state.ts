@@ -1,10 +1,17 @@
 import type { NodeName, ServiceName } from '@octoplane/model/keys.ts';
-import type { EndpointSlice, Node, ObjectMeta, Service } from '@octoplane/model/objects.ts';
+import type {
+  EndpointSlice,
+  Node,
+  ObjectMeta,
+  Service,
+  ServiceExport,
+  ServiceImport,
+} from '@octoplane/model/objects.ts';
 import { type Allocations, type Allocator, needsAllocation } from '../allocate/allocator.ts';
 import type { Cause, InputRevision } from '../compute/batch.ts';
 import type { SourceEvent } from '../sources/source.ts';
 import { Admission } from './admission.ts';
-import { claimsOf } from './claims.ts';
+import { type Claim, claimsOf } from './claims.ts';
 import { Refusals, type RejectedObject } from './refusals.ts';
 import { type SourceCondition, SourceTable, type Touched } from './source-table.ts';
 import { takeEvent } from './take-event.ts';
@@ -23,6 +30,8 @@ export interface ClusterStateOptions {
 export interface StateChange {
   readonly services: ReadonlySet<ServiceName>;
   readonly nodes: ReadonlySet<NodeName>;
+  /** Names of exports and imports that came, went or changed. */
+  readonly exports: ReadonlySet<ServiceName>;
   readonly causes: readonly Cause[];
 }
 
@@ -36,6 +45,12 @@ export interface SourceReport {
   readonly badTraceparents: number;
 }
 
+/** What the clusterset has to know of a cluster beside its Services. */
+export type OwnObjects = Pick<SourceTable, 'lapsed' | 'revision' | 'inputs'> & {
+  readonly exports: ReadonlyMap<ServiceName, ServiceExport>;
+  readonly imports: ReadonlyMap<ServiceName, ServiceImport>;
+};
+
 /**
  * All sources merged into one picture.
  *
@@ -48,6 +63,7 @@ export interface SourceReport {
  */
 export class ClusterState {
   readonly #sources: readonly SourceTable[];
+  readonly #own: OwnObjects;
   readonly #allocator: Allocator;
   readonly #onAllocated: (allocations: Allocations) => void;
   readonly #admission = new Admission();
@@ -64,8 +80,14 @@ export class ClusterState {
 
   constructor(options: ClusterStateOptions) {
     this.#sources = options.sources.map((name) => new SourceTable(name));
+    this.#own = this.#sources[0] ?? new SourceTable('');
     this.#allocator = options.allocator;
     this.#onAllocated = options.onAllocated ?? (() => undefined);
+  }
+
+  /** The first source, as it is before anything is merged. */
+  get own(): OwnObjects {
+    return this.#own;
   }
 
   /** Every source has been in sync at least once. */
@@ -95,6 +117,11 @@ export class ClusterState {
   /** Name of the source that a Service comes from. */
   sourceOf(service: ServiceName): string | null {
     return this.#owners.get(service)?.name ?? null;
+  }
+
+  /** Does no Service but `except` name what the claim is about? */
+  isFree(claim: Claim, except: ServiceName): boolean {
+    return this.#admission.isFree(claim, except);
   }
 
   inputs(): readonly InputRevision[] {
@@ -132,7 +159,7 @@ export class ClusterState {
   apply(sourceName: string, events: readonly SourceEvent[]): StateChange | null {
     const source = this.#sources.find(({ name }) => name === sourceName);
     if (!source) throw new Error(`${sourceName} is not one of the sources ${this.#sources.map(({ name }) => name)}`);
-    const touched: Touched = { services: new Set(), endpoints: new Set(), nodes: new Set() };
+    const touched: Touched = { services: new Set(), endpoints: new Set(), nodes: new Set(), exports: new Set() };
     const causes: Cause[] = [];
     let nowUs = 0;
     for (const event of events) {
@@ -145,6 +172,7 @@ export class ClusterState {
       for (const table of this.#sources) {
         for (const name of table.services.keys()) touched.services.add(name);
         for (const name of table.nodes.keys()) touched.nodes.add(name);
+        for (const name of [...table.exports.keys(), ...table.imports.keys()]) touched.exports.add(name);
       }
       for (const name of this.#allocator.allocations.keys()) touched.services.add(name);
     }
@@ -153,7 +181,8 @@ export class ClusterState {
     const services = this.#mergeServices(touched.services, nowUs);
     if (this.#allocator.revision !== revision) this.#onAllocated(this.#allocator.allocations);
     for (const name of touched.endpoints) if (this.#services.has(name)) services.add(name);
-    return services.size === 0 && nodes.size === 0 ? null : { services, nodes, causes };
+    const { exports } = touched;
+    return services.size + nodes.size + exports.size === 0 ? null : { services, nodes, exports, causes };
   }
 
   #mergeNodes(touched: ReadonlySet<NodeName>, nowUs: number): Set<NodeName> {

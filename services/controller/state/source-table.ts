@@ -1,5 +1,12 @@
 import type { NodeName, ServiceName } from '@octoplane/model/keys.ts';
-import type { ClusterObject, EndpointSlice, Node, Service } from '@octoplane/model/objects.ts';
+import type {
+  ClusterObject,
+  EndpointSlice,
+  Node,
+  Service,
+  ServiceExport,
+  ServiceImport,
+} from '@octoplane/model/objects.ts';
 import type { ObjectId } from '@octoplane/model/project.ts';
 import type { InputRevision } from '../compute/batch.ts';
 import type { Rejection, SourceEvent } from '../sources/source.ts';
@@ -15,6 +22,8 @@ export class SourceTable {
   readonly name: string;
   readonly services = new Map<ServiceName, Service>();
   readonly nodes = new Map<NodeName, Node>();
+  readonly exports = new Map<ServiceName, ServiceExport>();
+  readonly imports = new Map<ServiceName, ServiceImport>();
   readonly rejections = new Map<string, Rejection & { readonly sinceMs: number }>();
   readonly #slices = new Map<string, EndpointSlice>();
   readonly #slicesOf = new Map<ServiceName, Map<string, EndpointSlice>>();
@@ -23,6 +32,8 @@ export class SourceTable {
   sinceMs = 0;
   /** Null before the first sync. */
   revision: InputRevision | null = null;
+  /** Silent for longer than its lease: other clusters do without its endpoints. */
+  lapsed = false;
   /** Objects that came with a trace context that is none. */
   badTraceparents = 0;
   #parts: Readonly<Record<string, number>> | null = null;
@@ -44,7 +55,7 @@ export class SourceTable {
   }
 
   get objects(): number {
-    return this.services.size + this.nodes.size + this.#slices.size;
+    return this.services.size + this.nodes.size + this.#slices.size + this.exports.size + this.imports.size;
   }
 
   /** EndpointSlices of a Service, in the order of their names; they may come before it, and outlive it. */
@@ -68,6 +79,14 @@ export class SourceTable {
         return;
       case 'EndpointSlice':
         this.#replaceSlice(object.slice.name, object.slice, touched);
+        return;
+      case 'ServiceExport':
+        this.exports.set(object.export.name, object.export);
+        touched.exports.add(object.export.name);
+        return;
+      case 'ServiceImport':
+        this.imports.set(object.import.name, object.import);
+        touched.exports.add(object.import.name);
     }
   }
 
@@ -83,6 +102,14 @@ export class SourceTable {
         return;
       case 'EndpointSlice':
         this.#replaceSlice(id.name, null, touched);
+        return;
+      case 'ServiceExport':
+        this.exports.delete(id.name as ServiceName);
+        touched.exports.add(id.name as ServiceName);
+        return;
+      case 'ServiceImport':
+        this.imports.delete(id.name as ServiceName);
+        touched.exports.add(id.name as ServiceName);
     }
   }
 
@@ -93,9 +120,13 @@ export class SourceTable {
         this.revision = { source: this.name, incarnation: event.incarnation, revision: event.revision };
         this.#parts = event.parts ?? null;
         this.#become({ t: 'synced' }, event.observedAtUs);
+        this.lapsed = false;
         return;
       case 'stale':
         this.#become({ t: 'stale', reason: event.reason }, event.observedAtUs);
+        return;
+      case 'lapsed':
+        this.lapsed = true;
         return;
       case 'rejected': {
         const before = this.rejections.get(event.rejection.place);
@@ -143,4 +174,6 @@ export interface Touched {
   /** Services whose endpoints changed. */
   readonly endpoints: Set<ServiceName>;
   readonly nodes: Set<NodeName>;
+  /** Names of exports and imports that changed. */
+  readonly exports: Set<ServiceName>;
 }

@@ -25,7 +25,7 @@ test('a node that said Hello before its Node object was read gets what concerns 
   const book = new NodeBook(history, compute);
   const clock = new ManualClock();
   const logger = pino({ level: 'silent' });
-  const views = Object.assign(compute, { leaving: new Set<never>() });
+  const views = Object.assign(compute, { leaving: new Set<never>(), serves: () => compute.inSync });
   const fleet = new Fleet({ cluster: views, history, book, clock, logger, release: 'test' });
   const take = async (events: readonly SourceEvent[]) => {
     const batch = compute.apply('file', events);

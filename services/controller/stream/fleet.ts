@@ -15,8 +15,10 @@ import { StreamError } from './stream-error.ts';
 
 /** Compute, as streams see it. */
 export interface Cluster extends Views {
-  /** A node has opened a stream. The zone is the daemon's own; a Node object's label takes precedence. */
-  registerNode(name: NodeName, zone: string): void;
+  /** A node has opened a stream. Zone and cluster are the daemon's own; a Node object takes precedence. */
+  registerNode(name: NodeName, zone: string, cluster: string): void;
+  /** May the node be answered? Not before its cluster is in sync. */
+  serves(name: NodeName): boolean;
   /** It will not be back. */
   forgetNode(name: NodeName): void;
   /** Nodes that are being deleted. Another set whenever it changes. */
@@ -103,9 +105,9 @@ export class Fleet {
         retryBaseMs: this.#settings.retryBaseMs,
         retryMaxMs: this.#settings.retryMaxMs,
       },
-      isOpen: () => this.#isOpen && history.head > 0,
+      isOpen: (name) => this.#isOpen && history.head > 0 && cluster.serves(name),
       isLeaving: (name) => cluster.leaving.has(name),
-      admit: (session, name, zone) => this.#admit(session, name, zone),
+      admit: (session, name, { zone, cluster: home }) => this.#admit(session, name, zone, home),
       left: (session) => this.#left(session),
       lagging: options.onLag ?? (() => undefined),
     };
@@ -123,7 +125,7 @@ export class Fleet {
       const sinceUs = leftAtMs === null ? nowUs : Math.min(nowUs, leftAtMs * 1000);
       const goneMs = (nowUs - sinceUs) / 1000;
       if (goneMs >= this.#settings.forgetAfterMs) continue;
-      cluster.registerNode(name, zone);
+      cluster.registerNode(name, zone, '');
       const record = book.restored(name, zone, { t: leftAtMs === null ? 'absent' : 'disconnected', sinceUs });
       const forget = () => this.#forget(record);
       this.#leaving.set(name, clock.after(this.#settings.forgetAfterMs - goneMs, forget));
@@ -175,13 +177,13 @@ export class Fleet {
     this.#leavingTold = leaving;
   }
 
-  #admit(session: Admitted, name: NodeName, zone: string): void {
+  #admit(session: Admitted, name: NodeName, zone: string, home: string): void {
     const older = this.#byName.get(name);
     this.#byName.set(name, session);
     older?.abort(new StreamError('replaced', `node ${name} opened a newer stream`));
     this.#leaving.get(name)?.();
     this.#leaving.delete(name);
-    this.#options.cluster.registerNode(name, zone);
+    this.#options.cluster.registerNode(name, zone, home);
   }
 
   #left(session: Admitted): void {

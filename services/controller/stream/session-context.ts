@@ -1,3 +1,4 @@
+import type { Hello } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import type { NodeName, ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Logger } from 'pino';
 import type { NodeBook, SentFrame } from '../acks/node-book.ts';
@@ -82,9 +83,9 @@ export interface SessionContext {
   readonly frames: FrameObserver | null;
   readonly settings: SessionSettings;
   /** Makes the node known to compute, and ends an older stream of the same name. */
-  admit(session: Admitted, name: NodeName, zone: string): void;
-  /** False: no source has been read in full yet, and nothing may be served. */
-  isOpen(): boolean;
+  admit(session: Admitted, name: NodeName, place: Pick<Hello, 'zone' | 'cluster'>): void;
+  /** False: the sources have not been read in full yet, and the node may not be answered. */
+  isOpen(name: NodeName): boolean;
   /** NodeState.leaving of stream.proto. */
   isLeaving(name: NodeName): boolean;
   left(session: Admitted): void;

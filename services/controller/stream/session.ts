@@ -129,7 +129,7 @@ export class Session {
     const name = nodeName(hello.nodeName);
     if (!this.#link.mayBe(name))
       throw new StreamError('denied', `the certificate of ${this.#link.peer} does not name node ${name}`);
-    this.#context.admit(this, name, hello.zone);
+    this.#context.admit(this, name, hello);
     this.#record = book.connected(
       name,
       {
@@ -150,7 +150,7 @@ export class Session {
   #resume({ hello, lag }: State & { t: 'awaiting-inputs' }): void {
     const { book, logger } = this.#context;
     const record = this.#known();
-    if (!this.#context.isOpen()) return;
+    if (!this.#context.isOpen(record.name)) return;
     const found = lag();
     if (found === null) {
       if (hello) this.#plan(hello);

@@ -26,6 +26,8 @@ export interface NodeIdentity {
   readonly name: NodeName;
   readonly release: string;
   readonly zone: string;
+  /** Default empty: the controller's first. */
+  readonly cluster?: string;
   readonly driver: string;
   readonly bootId: string;
 }
@@ -129,6 +131,7 @@ const helloOf = (identity: NodeIdentity, held: Summary): Hello => ({
   release: identity.release,
   schema,
   zone: identity.zone,
+  cluster: identity.cluster ?? '',
   driver: identity.driver,
   bootId: identity.bootId,
   held: held.version,

@@ -41,6 +41,10 @@ export class FakeCluster implements Cluster {
     if (!this.#homes.has(name)) this.#homes.set(name, zone || '-');
   }
 
+  serves(): boolean {
+    return true;
+  }
+
   forgetNode(name: NodeName): void {
     this.#homes.delete(name);
   }

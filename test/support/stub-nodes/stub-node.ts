@@ -27,6 +27,7 @@ export const nothingHeld: Held = { ruleSet: emptyRuleSet, sums: new DigestSums()
 export interface StubNodeOptions {
   readonly name: NodeName;
   readonly zone?: string;
+  readonly cluster?: string;
   /** Refuses entries as a driver would. */
   readonly refuse?: (change: EntryChange) => Nack_Reason | null;
   /** Default false: a refused frame names every entry at fault. True: the first alone, as a kernel does. */
@@ -83,6 +84,7 @@ export class StubNode {
         release: 'stub',
         schema: 1,
         zone: this.#options.zone ?? '',
+        cluster: this.#options.cluster ?? '',
         driver: 'stub',
         held: this.version ?? undefined,
         digest: this.version ? digestToBytes(this.digest) : Buffer.alloc(0),

@@ -1,7 +1,7 @@
 import type { ServiceName } from '@octoplane/model/keys.ts';
 import type { Service } from '@octoplane/model/objects.ts';
 import type { Allocation } from '../../allocate/allocator.ts';
-import { type Claim, clusterIpClaim, nodePortClaim } from '../../state/claims.ts';
+import { type Claim, clusterIpClaim, ipOfClaim, nodePortClaim } from '../../state/claims.ts';
 import { allocationsRoot } from './layout.ts';
 
 /**
@@ -12,8 +12,8 @@ import { allocationsRoot } from './layout.ts';
  *   /octoplane/v1/allocations/nodeports/PROTOCOL/PORT
  */
 export function keyOfClaim(claim: Claim): string | null {
-  const ip = /^cluster IP (.+)$/.exec(claim)?.[1];
-  if (ip !== undefined) return `${allocationsRoot}clusterips/${ip}`;
+  const ip = ipOfClaim(claim);
+  if (ip !== null) return `${allocationsRoot}clusterips/${ip}`;
   const [, port, protocol] = /^node port (\d+)\/(\w+)$/.exec(claim) ?? [];
   return port === undefined ? null : `${allocationsRoot}nodeports/${protocol}/${port}`;
 }

@@ -6,6 +6,8 @@ import { formatId, type Kind, type ObjectId } from '@octoplane/model/project.ts'
  *   /octoplane/v1/services/NAMESPACE/NAME         v1 Service
  *   /octoplane/v1/endpointslices/NAMESPACE/NAME   discovery.k8s.io/v1 EndpointSlice
  *   /octoplane/v1/nodes/NAME                      v1 Node
+ *   /octoplane/v1/serviceexports/NAMESPACE/NAME   multicluster.x-k8s.io ServiceExport
+ *   /octoplane/v1/serviceimports/NAMESPACE/NAME   multicluster.x-k8s.io ServiceImport, written by a controller
  *
  * Values are the objects as JSON. Beside them, and no objects:
  *
@@ -23,9 +25,11 @@ export const collections: Readonly<Record<Kind, string>> = {
   Service: 'services',
   EndpointSlice: 'endpointslices',
   Node: 'nodes',
+  ServiceExport: 'serviceexports',
+  ServiceImport: 'serviceimports',
 };
 
-const kinds: readonly Kind[] = ['Service', 'EndpointSlice', 'Node'];
+const kinds = Object.keys(collections) as readonly Kind[];
 
 export const keyOf = (id: ObjectId): string => `${root}${collections[id.kind]}/${id.name}`;
 export const collectionRoot = (kind: Kind): string => `${root}${collections[kind]}/`;

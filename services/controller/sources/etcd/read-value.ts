@@ -11,7 +11,9 @@ export function readValue(key: string, value: Uint8Array, revision: number): Rea
   const id = idOfKey(key);
   const refused = (reason: string): ReadObject => ({ t: 'refused', id, reason });
   if (id === null)
-    return refused('the key is outside the layout; use services/NS/NAME, endpointslices/NS/NAME or nodes/NAME');
+    return refused(
+      'the key is outside the layout; use services/NS/NAME, endpointslices/NS/NAME, serviceexports/NS/NAME or nodes/NAME',
+    );
   if (value.length >= maxValueBytes)
     return refused(`the value has ${value.length} bytes; write less than ${maxValueBytes}, in several objects`);
   let manifest: unknown;

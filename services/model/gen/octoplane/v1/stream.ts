@@ -140,6 +140,8 @@ export interface Hello {
   readonly inputs: readonly InputRevision[];
   /** Changes with every boot of the machine: the kernel state of another boot is gone. */
   readonly bootId: string;
+  /** Where the controller has several clusters: the one that the node belongs to, if no Node object says so. Empty: the first. */
+  readonly cluster: string;
 }
 
 export interface Plan {
@@ -941,6 +943,7 @@ function createBaseHello(): Hello {
     digest: Buffer.alloc(0),
     inputs: [],
     bootId: "",
+    cluster: "",
   };
 }
 
@@ -972,6 +975,9 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.bootId !== "") {
       writer.uint32(74).string(message.bootId);
+    }
+    if (message.cluster !== "") {
+      writer.uint32(82).string(message.cluster);
     }
     return writer;
   },
@@ -1061,6 +1067,14 @@ export const Hello: MessageFns<Hello> = {
             message.bootId = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.cluster = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1092,6 +1106,7 @@ export const Hello: MessageFns<Hello> = {
         : isSet(object.boot_id)
         ? globalThis.String(object.boot_id)
         : "",
+      cluster: isSet(object.cluster) ? globalThis.String(object.cluster) : "",
     };
   },
 
@@ -1124,6 +1139,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.bootId !== "") {
       obj.bootId = message.bootId;
     }
+    if (message.cluster !== "") {
+      obj.cluster = message.cluster;
+    }
     return obj;
   },
 
@@ -1141,6 +1159,7 @@ export const Hello: MessageFns<Hello> = {
     message.digest = object.digest ?? Buffer.alloc(0);
     message.inputs = object.inputs?.map((e) => InputRevision.fromPartial(e)) || [];
     message.bootId = object.bootId ?? "";
+    message.cluster = object.cluster ?? "";
     return message;
   },
 };
