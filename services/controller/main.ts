@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { Census } from './acks/census.ts';
 import { EndpointIndex } from './acks/endpoint-index.ts';
 import { NodeBook } from './acks/node-book.ts';
+import { ReadinessGates } from './acks/readiness-gates.ts';
 import { Roster } from './acks/roster.ts';
 import { adminService } from './admin/admin-service.ts';
 import { addReflection } from './admin/reflection.ts';
@@ -21,6 +22,7 @@ import { assembleClusters } from './multicluster/assemble.ts';
 import type { ClusterSet } from './multicluster/cluster-set.ts';
 import { type ControllerOptions, defaultClusterLeaseMs, validateControllerOptions } from './options.ts';
 import { underClusterLease } from './sources/cluster-lease.ts';
+import type { Gatekeeper } from './sources/kubernetes/gatekeeper.ts';
 import { openSource } from './sources/open.ts';
 import { type Source, SourceError } from './sources/source.ts';
 import { StartError } from './start-error.ts';
@@ -69,8 +71,9 @@ export async function runController(options: ControllerOptions, context: Control
     logger.warn({ listen: options.listen }, '--insecure: anybody who reaches this address is any node and an admin');
   }
 
+  const gatekeeper: Gatekeeper = { podChanged: (...change) => gates?.podChanged(...change) };
   const sources = options.sources.map((option) => {
-    const source = openSource(option, { ...options, logger });
+    const source = openSource(option, { ...options, logger, gatekeeper: options.readinessGates ? gatekeeper : null });
     return options.sources.length === 1
       ? source
       : underClusterLease(source, options.clusterLeaseMs ?? defaultClusterLeaseMs, clock);
@@ -168,6 +171,9 @@ export async function runController(options: ControllerOptions, context: Control
       return () => advances.delete(callback);
     },
   };
+  const gates: ReadinessGates | null = options.readinessGates
+    ? new ReadinessGates({ ...waiting, logger, ...options.readinessGates })
+    : null;
   const authorize = authorization(options.security.t === 'mtls');
   const grpc = newGrpcServer();
   grpc.addService(rulesServiceDefinition, rulesService(fleet, authorize.node));
@@ -194,6 +200,7 @@ export async function runController(options: ControllerOptions, context: Control
     rejected: () => clusterSet.rejected(),
     services: () => clusterSet.size,
     waitingSpans: () => tracing?.waitingSpans() ?? 0,
+    closedGates: () => gates?.size ?? 0,
   });
   const gate = new Gate({ ...waiting, clients: options.gateClients });
   const http = httpServer({ whyNotReady: () => whyNotReady(clusterSet) }, metrics.registry, gate);

@@ -31,6 +31,17 @@ export interface ControllerOptions {
   readonly kubeconfig: string | null;
   /** --etcd-ca, --etcd-cert, --etcd-key: for every https etcd among the sources. Default: the machine's authorities, no certificate. */
   readonly etcdTls?: EtcdTlsFiles;
+  /**
+   * --readiness-gates: open the gates of Pods (acks/readiness-gates.ts). Default: nobody does. It needs rights of its own
+   * (deploy/kubernetes/rbac-gates.yaml), to write the status of every Pod.
+   */
+  readonly readinessGates?: {
+    /**
+     * --gate-ignore-gone: a node that has been disconnected for so long holds up no gate. Default 30 s: a daemon that restarts is back in
+     * less, and a machine that fails must not stop every rollout.
+     */
+    readonly ignoreGoneMs: number;
+  };
   /** --gate-clients: who may ask /gone and /programmed about endpoints that are not himself (http/gate.ts). Default: nobody but this machine. */
   readonly gateClients: readonly Cidr[];
   readonly security: Security;

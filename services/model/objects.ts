@@ -84,6 +84,10 @@ export interface SliceEndpoint {
   readonly zone: string | null;
   readonly zoneHints: readonly string[];
   readonly nodeHints: readonly NodeName[];
+  /** Name of the Pod behind it, of an endpoint that is neither ready nor on its way out: a readiness gate may be all that it lacks. */
+  readonly pod?: string;
+  /** Not ready as its slice says, and taken for ready: all that its Pod lacks is our gate (sources/kubernetes/gate-table.ts). */
+  readonly gated?: true;
 }
 
 export interface Node {

@@ -134,16 +134,25 @@ function readEndpoint(value: unknown, path: Path, family: Family, findings: Find
   const hints = readHints(item, path, findings);
   // Unset means ready, and serving as it is ready (comments of the v1 API).
   const ready = findings.flag(conditions, 'ready', conditionsPath) ?? true;
+  const terminating = findings.flag(conditions, 'terminating', conditionsPath) ?? false;
+  const pod = ready || terminating ? '' : podOf(item, path, findings);
   return {
     ip,
     ready,
     serving: findings.flag(conditions, 'serving', conditionsPath) ?? ready,
-    terminating: findings.flag(conditions, 'terminating', conditionsPath) ?? false,
+    terminating,
     node: readNode(item, path, findings),
     zone: intern(findings.text(item, 'zone', path)) || null,
     zoneHints: hints.zoneHints,
     nodeHints: hints.nodeHints,
+    ...(pod === '' ? {} : { pod }),
   };
+}
+
+/** Empty: it is of something else. */
+function podOf(item: Fields, path: Path, findings: Findings): string {
+  const target = findings.fields(item, 'targetRef', path);
+  return target['kind'] === 'Pod' ? findings.text(target, 'name', [...path, 'targetRef']) : '';
 }
 
 function readNode(item: Fields, path: Path, findings: Findings): NodeName | null {

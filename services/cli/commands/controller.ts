@@ -20,6 +20,8 @@ interface ControllerFlags extends TlsFlags, EtcdTlsFlags {
   readonly stateDir?: string;
   readonly settle: number;
   readonly gateClients: readonly Cidr[];
+  readonly readinessGates?: boolean;
+  readonly gateIgnoreGone: number;
   readonly logLevel: LogLevel;
 }
 
@@ -63,6 +65,17 @@ const withControllerFlags = (command: Command): Command =>
       flag('--http <address>', '/healthz, /livez, /readyz, /metrics; /gone and /programmed for hooks')
         .default('127.0.0.1:12091')
         .argParser(address),
+    )
+    .addOption(
+      flag(
+        '--readiness-gates',
+        "turn the condition octoplane.io/programmed of Pods true; watches Pods with the label octoplane.io/gate=programmed, writes Pods' status",
+      ),
+    )
+    .addOption(
+      flag('--gate-ignore-gone <duration>', 'a node that has been disconnected for so long holds up no readiness gate')
+        .default(30_000, '30s')
+        .argParser(durationMs),
     )
     .addOption(
       flag(
@@ -111,6 +124,7 @@ function toOptions(flags: ControllerFlags): ControllerOptions {
     stateDir: flags.stateDir ?? null,
     settleMs: flags.settle,
     gateClients: flags.gateClients,
+    ...(flags.readinessGates && { readinessGates: { ignoreGoneMs: flags.gateIgnoreGone } }),
     kubeconfig: flags.kubeconfig ?? null,
     etcdTls: etcdTlsFiles(flags),
     security:

@@ -16,7 +16,8 @@ export const noEntryWords: Readonly<Record<NoEntry, string>> = {
   'no frontend': 'it has neither an address nor a node port',
 };
 
-export function conditionWords({ ready, serving, terminating: ends }: SliceEndpoint): string {
+export function conditionWords({ ready, serving, terminating: ends, gated }: SliceEndpoint): string {
+  if (gated) return 'ready but for its gate';
   if (ends) return serving ? 'terminating, serving' : 'terminating';
   return ready ? 'ready' : 'not ready';
 }

@@ -16,6 +16,7 @@ export interface Measured {
   readonly services: () => number;
   /** Of traces, on their way to the collector. */
   readonly waitingSpans: () => number;
+  readonly closedGates: () => number;
 }
 
 /** By the value of a label. */
@@ -53,12 +54,17 @@ export class Metrics implements StreamObserver {
   }
 
   /** Before the first scrape. */
-  measure({ history, book, streams, reports, rejected, services, waitingSpans }: Measured): void {
+  measure({ history, book, streams, reports, rejected, services, waitingSpans, closedGates }: Measured): void {
     collectDefaultMetrics({ register: this.registry });
     this.#gauge('octoplane_version_sequence', 'Sequence of the newest version.', () => history.head);
     this.#gauge('octoplane_streams', 'Open streams.', streams);
     this.#gauge('octoplane_trace_spans_waiting', 'Spans of kept traces that wait for the collector.', waitingSpans);
     this.#gauge('octoplane_services', 'Services that are served.', services);
+    this.#gauge(
+      'octoplane_readiness_gates_closed',
+      'Pods that are ready but for their gate, which is closed.',
+      closedGates,
+    );
     this.#gauge('octoplane_rejected_objects', 'Objects that were refused.', () => rejected().length);
     this.#gaugeBy('octoplane_nodes', 'Known nodes, by state.', 'state', () => {
       const counts: Record<NodeState, number> = { current: 0, late: 0, refusing: 0, disconnected: 0 };

@@ -3,13 +3,20 @@ import type { ControllerOptions, SourceOption } from '../options.ts';
 import { StartError } from '../start-error.ts';
 import { EtcdSource } from './etcd/etcd-source.ts';
 import { FileSource } from './file/file-source.ts';
+import type { Gatekeeper } from './kubernetes/gatekeeper.ts';
 import { KubernetesSource } from './kubernetes/kubernetes-source.ts';
 import { type Source, SourceError } from './source.ts';
+
+export interface OpenOptions extends Pick<ControllerOptions, 'kubeconfig' | 'etcdTls'> {
+  readonly logger: Logger;
+  /** Null: readiness gates are nobody's business here. */
+  readonly gatekeeper: Gatekeeper | null;
+}
 
 /** Every kind of source there is. */
 export function openSource(
   { name, kind, target }: SourceOption,
-  { logger, etcdTls, kubeconfig }: Pick<ControllerOptions, 'kubeconfig' | 'etcdTls'> & { readonly logger: Logger },
+  { logger, etcdTls, kubeconfig, gatekeeper }: OpenOptions,
 ): Source {
   switch (kind) {
     case 'file':
@@ -17,7 +24,7 @@ export function openSource(
     case 'etcd':
       return configured(() => new EtcdSource({ name, urls: target, logger, ...(etcdTls && { tls: etcdTls }) }));
     case 'kubernetes':
-      return new KubernetesSource({ name, context: target, kubeconfig, logger });
+      return new KubernetesSource({ name, context: target, kubeconfig, logger, ...(gatekeeper && { gatekeeper }) });
   }
 }
 

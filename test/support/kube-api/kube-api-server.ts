@@ -10,7 +10,7 @@ import { badRequest, expired, StatusError } from './status.ts';
 import { type Manifest, recordOf, Store } from './store.ts';
 import { Watch } from './watch.ts';
 import { sendWhole, type Transmission } from './wire.ts';
-import { Writes } from './write.ts';
+import { type PatchKind, Writes } from './write.ts';
 
 /** What becomes of a request before it is answered. */
 export type Fault =
@@ -169,7 +169,7 @@ export class KubeApiServer implements AsyncDisposable {
         this.#version(response, send);
         return;
       }
-      const { target, request } = this.#read(incoming, body);
+      const { target, patchKind, request } = this.#read(incoming, body);
       this.requests.push(request);
       this.#authenticate(incoming, request);
       const fault = this.options.fault?.(request) ?? null;
@@ -188,7 +188,10 @@ export class KubeApiServer implements AsyncDisposable {
         );
       }
       if (request.verb === 'watch') this.#watch(response, target, request, pieceBytes, fault !== null);
-      else send(request.verb === 'create' ? 201 : 200, this.#act(target, request, body), { cutAt: fault?.at ?? null });
+      else
+        send(request.verb === 'create' ? 201 : 200, this.#act(target, request, body, patchKind), {
+          cutAt: fault?.at ?? null,
+        });
     } catch (error) {
       if (!(error instanceof StatusError)) throw error;
       if (response.headersSent) response.destroy();
@@ -211,7 +214,10 @@ export class KubeApiServer implements AsyncDisposable {
     else if (fault?.t !== 'silent') send(200, { major: '1', minor: '34', gitVersion: 'v1.34.0' });
   }
 
-  #read(incoming: IncomingMessage, body: Buffer): { readonly target: Target; readonly request: Request } {
+  #read(
+    incoming: IncomingMessage,
+    body: Buffer,
+  ): { readonly target: Target; readonly patchKind: PatchKind; readonly request: Request } {
     const { method = '', headers, url = '' } = incoming;
     const { pathname, searchParams: query } = new URL(url, 'http://stand-in');
     const complain = (what: string): void => void this.complaints.push(`${method} ${url}: ${what}`);
@@ -238,11 +244,12 @@ export class KubeApiServer implements AsyncDisposable {
     if (!verb || (verb === 'create') !== (name === '' && method === 'POST'))
       throw new StatusError(405, 'MethodNotAllowed', 'the server does not allow this method on the requested resource');
     const type = headers['content-type'];
-    const wanted = verb === 'patch' ? 'application/merge-patch+json' : 'application/json';
-    if (body.length > 0 && type !== wanted)
-      throw new StatusError(415, 'UnsupportedMediaType', `the body is ${type}, not ${wanted}`);
+    const wanted = verb === 'patch' ? patchTypes(resource) : ['application/json'];
+    if (body.length > 0 && !wanted.includes(type ?? ''))
+      throw new StatusError(415, 'UnsupportedMediaType', `the body is ${type}, not ${wanted.join(' or ')}`);
     const path = subresource === '' ? resource.plural : `${resource.plural}/${subresource}`;
-    return { target, request: { verb, group: resource.group, resource: path, namespace, name, query } };
+    const patchKind = type === strategicPatch ? 'strategic' : 'merge';
+    return { target, patchKind, request: { verb, group: resource.group, resource: path, namespace, name, query } };
   }
 
   #authenticate({ headers }: IncomingMessage, request: Request): void {
@@ -258,7 +265,7 @@ export class KubeApiServer implements AsyncDisposable {
       );
   }
 
-  #act(target: Target, { verb, query }: Request, body: Buffer): Buffer {
+  #act(target: Target, { verb, query }: Request, body: Buffer, patchKind: PatchKind): Buffer {
     if (verb === 'list') {
       const options = readListOptions(query, this.#features, (what) => void this.complaints.push(`list: ${what}`));
       return listPage(this.store, this.store.collection(target.resource), target.namespace, options);
@@ -273,7 +280,7 @@ export class KubeApiServer implements AsyncDisposable {
       case 'update':
         return this.#writes.update(target, manifest).json;
       case 'patch':
-        return this.#writes.patch(target, manifest).json;
+        return this.#writes.patch(target, manifest, patchKind).json;
       default:
         return this.#writes.remove(target, manifest).json;
     }
@@ -302,6 +309,12 @@ export class KubeApiServer implements AsyncDisposable {
     return { watchList: this.options.watchList ?? true };
   }
 }
+
+const strategicPatch = 'application/strategic-merge-patch+json';
+
+/** Kinds that are defined by clients have no struct tags, and so no strategy. */
+const patchTypes = ({ group }: ServedResource): readonly string[] =>
+  group.endsWith('.x-k8s.io') ? ['application/merge-patch+json'] : ['application/merge-patch+json', strategicPatch];
 
 async function bodyOf(incoming: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];

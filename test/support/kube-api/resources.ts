@@ -28,6 +28,7 @@ const resource = (
 
 export const servedResources: readonly ServedResource[] = [
   resource('v1', 'services', 'Service', { status: true }),
+  resource('v1', 'pods', 'Pod', { status: true }),
   resource('v1', 'nodes', 'Node', { namespaced: false, status: true }),
   resource('v1', 'namespaces', 'Namespace', { namespaced: false, status: true }),
   resource('discovery.k8s.io/v1', 'endpointslices', 'EndpointSlice'),

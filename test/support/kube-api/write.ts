@@ -2,6 +2,8 @@ import { apiVersionOf, type Target } from './resources.ts';
 import { badRequest, invalid, notFound, StatusError } from './status.ts';
 import { type Collection, type Manifest, parsed, recordOf, type Store, type Stored } from './store.ts';
 
+export type PatchKind = 'merge' | 'strategic';
+
 /** Writes by the rules of the API: optimistic concurrency, subresources, and what the server fills in. All throw StatusError. */
 export class Writes {
   readonly #store: Store;
@@ -39,10 +41,12 @@ export class Writes {
     return this.#replace(target, collection, stored, manifest);
   }
 
-  /** RFC 7386. */
-  patch(target: Target, patch: Manifest): Stored {
+  /** A merge patch is RFC 7386; a strategic one puts conditions together by their type. */
+  patch(target: Target, patch: Manifest, kind: PatchKind): Stored {
     const { stored, collection } = this.#found(target);
-    return this.#replace(target, collection, stored, merged(parsed(stored), patch) as Manifest, patch);
+    const before = parsed(stored);
+    const next = merged(before, kind === 'strategic' ? withConditions(before, patch) : patch) as Manifest;
+    return this.#replace(target, collection, stored, next, patch);
   }
 
   remove(target: Target, options: Manifest): Stored {
@@ -112,6 +116,21 @@ const sorted = (fields: Readonly<Record<string, unknown>>): object =>
 let generations = 0;
 const generated = (prefix: unknown): string =>
   typeof prefix === 'string' ? `${prefix}${(++generations).toString(36).padStart(5, '0')}` : '';
+
+/** status.conditions has patchMergeKey "type"; no other list is patched here. */
+function withConditions(before: Manifest, patch: Manifest): Manifest {
+  const status = recordOf(patch['status']);
+  const given = status['conditions'];
+  if (!Array.isArray(given)) return patch;
+  const all = new Map<unknown, unknown>();
+  const old = recordOf(before['status'])['conditions'];
+  for (const condition of [...(Array.isArray(old) ? old : []), ...given]) {
+    const { type } = recordOf(condition);
+    if (typeof type !== 'string') throw invalid('status.conditions: does not contain declared merge key: type');
+    all.set(type, merged(all.get(type), condition));
+  }
+  return { ...patch, status: { ...status, conditions: [...all.values()] } };
+}
 
 function merged(base: unknown, patch: unknown): unknown {
   if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;

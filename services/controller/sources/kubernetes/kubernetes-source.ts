@@ -4,6 +4,9 @@ import { type Clock, systemClock } from '../../clock.ts';
 import type { LossGuardOptions } from '../loss-guard.ts';
 import { Narrator, type Reading } from '../narrator.ts';
 import { type Claim, type Source, SourceError, type SourceEvent } from '../source.ts';
+import { GateTable } from './gate-table.ts';
+import { type GatedPod, gateLabelSelector, readGatedPod } from './gated-pod.ts';
+import { type Gatekeeper, gateClusterOf, podName, podResource } from './gatekeeper.ts';
 import { type HeartbeatOptions, heartbeat } from './heartbeat.ts';
 import { KubeClient } from './kube-client.ts';
 import { KubeError } from './kube-error.ts';
@@ -26,6 +29,8 @@ export interface KubernetesSourceOptions {
   readonly lossGuard?: LossGuardOptions;
   readonly heartbeat?: Pick<HeartbeatOptions, 'everyMs' | 'silentMs'>;
   readonly reflector?: Pick<ReflectorOptions<never>, 'streaming' | 'pageSize' | 'silentMs'>;
+  /** Opens the readiness gates of Pods. Without one Pods are not watched. */
+  readonly gatekeeper?: Gatekeeper;
 }
 
 type Emit = (events: readonly SourceEvent[]) => void;
@@ -36,6 +41,15 @@ interface Item {
   readonly revision: number;
   readonly reading: Reading | 'unchanged' | null;
 }
+
+/** A Pod with the label of the gate; null: it has none, or is gone. */
+interface PodItem {
+  readonly name: string;
+  readonly pod: GatedPod | null;
+}
+
+/** What is watched. */
+type Collection = Part | 'pods';
 
 /** How far a collection has been read. */
 interface Progress {
@@ -54,7 +68,8 @@ interface Progress {
  *   3. Revisions are those of each collection by itself, because Kubernetes does not promise that they can be compared across. The one that
  *      is named is that of the last change, not of the last bookmark: replicas see the same changes, and bookmarks when they come. So equal
  *      states have equal names, until one of them lists anew; `catchUp` brings the other one up to it.
- *   4. What was deleted is gone at once. What is missing from a list is held back first when it is most of what there was (loss-guard.ts).
+ *   4. Pods are watched only where their gates are opened (gate-table.ts); then they count like the other collections.
+ *   5. What was deleted is gone at once. What is missing from a list is held back first when it is most of what there was (loss-guard.ts).
  */
 export class KubernetesSource implements Source {
   readonly name: string;
@@ -63,13 +78,15 @@ export class KubernetesSource implements Source {
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #narrator: Narrator;
-  readonly #reflectors = new Map<Part, Reflector<Item>>();
-  readonly #progress = new Map<Part, Progress>();
-  readonly #lost = new Map<Part | 'server', KubeError>();
+  readonly #gates = new GateTable();
+  readonly #collections: readonly Collection[];
+  readonly #reflectors = new Map<Collection, Pick<Reflector<never>, 'relist'>>();
+  readonly #progress = new Map<Collection, Progress>();
+  readonly #lost = new Map<Collection | 'server', KubeError>();
   #uid: string | null = null;
   #incarnation = '';
   /** Collections that were last listed under the present incarnation: an equal revision means an equal object. */
-  readonly #comparable = new Set<Part>();
+  readonly #comparable = new Set<Collection>();
   #relistedAtUs = 0;
   #emit: Emit = () => undefined;
 
@@ -77,6 +94,7 @@ export class KubernetesSource implements Source {
     this.name = options.name;
     this.location = `kubernetes:${options.context}`;
     this.#options = options;
+    this.#collections = options.gatekeeper ? [...parts, 'pods'] : parts;
     this.#logger = options.logger.child({ source: options.name });
     this.#clock = options.clock ?? systemClock;
     this.#narrator = new Narrator({
@@ -102,6 +120,8 @@ export class KubernetesSource implements Source {
     const stop = new AbortController();
     const either = AbortSignal.any([signal, stop.signal]);
     const runs = parts.map((part) => this.#reflect(part, client).run(either));
+    const { gatekeeper } = this.#options;
+    if (gatekeeper) runs.push(this.#reflectPods(gatekeeper, client).run(either));
     runs.push(
       heartbeat(
         { ...this.#options.heartbeat, client, clock: this.#clock, onBeat: (error) => this.#hear('server', error) },
@@ -157,6 +177,47 @@ export class KubernetesSource implements Source {
     return reflector;
   }
 
+  #reflectPods(gatekeeper: Gatekeeper, client: KubeClient): Reflector<PodItem> {
+    const cluster = gateClusterOf(this.name, client);
+    const put = (items: readonly PodItem[]): void => {
+      const told = new Map<string, Reading>();
+      for (const { name, pod } of items) {
+        for (const reading of this.#gates.putPod(name, pod)) told.set(reading.key, reading);
+        gatekeeper.podChanged(cluster, name, pod);
+      }
+      this.#tell(this.#narrator.put([...told.values()]));
+    };
+    const reflector = new Reflector<PodItem>({
+      ...this.#options.reflector,
+      client,
+      path: pathOf(podResource),
+      labelSelector: gateLabelSelector,
+      logger: this.#logger,
+      clock: this.#clock,
+      read: (manifest, change) => ({
+        name: podName(manifest),
+        pod: change === 'removed' ? null : readGatedPod(manifest),
+      }),
+      beforeList: (signal) => this.#identify(client, signal),
+      sink: {
+        replaced: (items, revision) => {
+          if (this.#wentBack('pods', revision)) return;
+          const present = new Set(items.map(({ name }) => name));
+          const gone = Array.from(this.#gates.pods.keys()).filter((name) => !present.has(name));
+          put([...items, ...gone.map((name) => ({ name, pod: null }))]);
+        },
+        changed: (items, revision) => {
+          this.#progress.set('pods', { named: revision, reached: revision });
+          put(items);
+        },
+        reached: (revision) => this.#reached('pods', revision),
+        lost: (error) => this.#hear('pods', error),
+      },
+    });
+    this.#reflectors.set('pods', reflector);
+    return reflector;
+  }
+
   #read(part: Part, manifest: Fields, isRemoved: boolean): Item {
     const key = keyOf(part, manifest);
     const revision = revisionOf(manifest) ?? 0;
@@ -167,22 +228,16 @@ export class KubernetesSource implements Source {
   }
 
   #replaced(part: Part, items: readonly Item[], revision: number): void {
-    const before = this.#progress.get(part)?.reached ?? 0;
-    if (this.#comparable.has(part) && revision < before) {
-      this.#logger.warn({ from: before, to: revision }, 'the revision of the cluster went back: was it restored?');
-      this.#begin(`${this.#uid}@${revision}`);
-      return;
-    }
-    this.#comparable.add(part);
-    this.#progress.set(part, { named: revision, reached: revision });
+    if (this.#wentBack(part, revision)) return;
     const present = new Set<string>();
     const readings = new Map<string, Reading>();
     for (const { key, reading } of items) {
       if (reading === null) present.delete(key);
       else present.add(key);
       if (reading === null || reading === 'unchanged') readings.delete(key);
-      else readings.set(key, reading);
+      else readings.set(key, this.#gates.put(reading));
     }
+    if (part === 'endpointslices') this.#gates.keepSlices(present);
     const events = [...this.#narrator.put([...readings.values()])];
     this.#narrator.listed(present, (key) => key.startsWith(`${part}/`), revision);
     for (const event of this.#narrator.letGo()) events.push(event);
@@ -194,7 +249,9 @@ export class KubernetesSource implements Source {
     for (const item of items) {
       const { key, reading } = item;
       if (reading === 'unchanged') continue;
-      const told = reading === null ? this.#narrator.remove(key, item.revision) : this.#narrator.put([reading]);
+      if (reading === null) this.#gates.remove(key);
+      const told =
+        reading === null ? this.#narrator.remove(key, item.revision) : this.#narrator.put([this.#gates.put(reading)]);
       for (const event of told) events.push(event);
     }
     this.#progress.set(part, { named: revision, reached: revision });
@@ -202,12 +259,25 @@ export class KubernetesSource implements Source {
     this.#tell(events);
   }
 
-  #reached(part: Part, revision: number): void {
+  /** Notes how far a list has come; true: it is behind what was read before, and everything begins anew. */
+  #wentBack(part: Collection, revision: number): boolean {
+    const before = this.#progress.get(part)?.reached ?? 0;
+    if (this.#comparable.has(part) && revision < before) {
+      this.#logger.warn({ from: before, to: revision }, 'the revision of the cluster went back: was it restored?');
+      this.#begin(`${this.#uid}@${revision}`);
+      return true;
+    }
+    this.#comparable.add(part);
+    this.#progress.set(part, { named: revision, reached: revision });
+    return false;
+  }
+
+  #reached(part: Collection, revision: number): void {
     const progress = this.#progress.get(part);
     if (progress) this.#progress.set(part, { ...progress, reached: revision });
   }
 
-  #hear(who: Part | 'server', error: KubeError | null): void {
+  #hear(who: Collection | 'server', error: KubeError | null): void {
     if (error === null && !this.#lost.delete(who)) return;
     if (error !== null) this.#lost.set(who, error);
     this.#tell([]);
@@ -240,7 +310,7 @@ export class KubernetesSource implements Source {
 
   /** Null until all of it has been listed, and while some of it is from before the present incarnation. */
   #claim(): Claim | null {
-    if (parts.some((part) => !this.#comparable.has(part))) return null;
+    if (this.#collections.some((part) => !this.#comparable.has(part))) return null;
     const named = Object.fromEntries(Array.from(this.#progress, ([part, progress]) => [part, progress.named]));
     return { incarnation: this.#incarnation, revision: Math.max(...Object.values(named)), parts: named };
   }
