@@ -20,6 +20,7 @@ import { httpServer, listenHttp } from './http/http-server.ts';
 import { Metrics } from './http/metrics.ts';
 import { assembleClusters } from './multicluster/assemble.ts';
 import type { ClusterSet } from './multicluster/cluster-set.ts';
+import { isRecorded, openRecording, type Recording } from './multicluster/recording.ts';
 import { type ControllerOptions, defaultClusterLeaseMs, validateControllerOptions } from './options.ts';
 import { underClusterLease } from './sources/cluster-lease.ts';
 import type { Gatekeeper } from './sources/kubernetes/gatekeeper.ts';
@@ -78,9 +79,10 @@ export async function runController(options: ControllerOptions, context: Control
       ? source
       : underClusterLease(source, options.clusterLeaseMs ?? defaultClusterLeaseMs, clock);
   });
-  const { clusters, roster } = await openState(options, clock, logger);
+  const { clusters, roster } = await openState(options, { clock, logger, onImports: () => recording?.wake() });
   cleanUp.defer(() => clusters.flushed());
   const { clusterSet } = clusters;
+  const recording: Recording | null = openRecording(options, { clusterSet, clock, logger });
   const startedAtMs = Math.floor(clock.nowUs() / 1000);
   const history = new History({ epoch: startedAtMs });
   const metrics = new Metrics();
@@ -222,6 +224,7 @@ export async function runController(options: ControllerOptions, context: Control
   logger.info({ listen: options.listen, http: options.http, ports, epoch: history.epoch }, 'listening');
   context.onListening?.(ports);
 
+  recording?.run(stop.signal).catch(failed.reject);
   for (const source of sources) runSource(source, committer, stop.signal).catch(failed.reject);
   await Promise.race([whenStopped, failed.promise]);
   logger.info('stopping');
@@ -235,11 +238,15 @@ async function tracingFrom(env: NodeJS.ProcessEnv, context: TracingContext): Pro
   return openTracing(settings, context);
 }
 
-async function openState(options: ControllerOptions, clock: Clock, logger: Logger) {
+async function openState(
+  options: ControllerOptions,
+  { clock, ...context }: { readonly clock: Clock; readonly logger: Logger; readonly onImports: () => void },
+) {
   const { stateDir } = options;
+  const { logger } = context;
   try {
     return {
-      clusters: await assembleClusters(options, { logger, recorded: false, onImports: () => undefined }),
+      clusters: await assembleClusters(options, { ...context, recorded: isRecorded(options.sources) }),
       roster: stateDir === null ? null : await Roster.open(stateDir, clock, logger),
     };
   } catch (cause) {

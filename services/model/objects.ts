@@ -122,6 +122,8 @@ export interface ServiceImport {
   readonly ips: readonly Ip[];
   /** A controller of ours wrote it. */
   readonly managed: boolean;
+  /** Everything else that we write into it, as one text: two that say the same are equal. */
+  readonly shape: string;
   readonly meta: ObjectMeta;
 }
 

@@ -1,4 +1,4 @@
-import { describe, type Fields, type Findings, type Path } from './findings.ts';
+import { describe, type Fields, type Findings, isFields, type Path } from './findings.ts';
 import { serviceName } from './keys.ts';
 import type { ClusterObject, ExportCondition } from './objects.ts';
 import type { ObjectId } from './project.ts';
@@ -26,7 +26,7 @@ export function projectServiceExport(
   };
 }
 
-/** Of a ServiceImport only the addresses are read: they are the record of what was given out. */
+/** Of a ServiceImport the addresses count: they are the record of what was given out. The rest tells whether it has to be written anew. */
 export function projectServiceImport(
   manifest: Fields,
   origin: Origin,
@@ -42,9 +42,32 @@ export function projectServiceImport(
   const managed = metadata.labels[managedByLabel] === managedByUs[managedByLabel];
   return {
     id: { kind: 'ServiceImport', name: metadata.name === '' ? '' : name },
-    object: { kind: 'ServiceImport', import: { name, ips, managed, meta: metadata.meta } },
+    object: {
+      kind: 'ServiceImport',
+      import: { name, ips, managed, shape: shapeOfImport(manifest), meta: metadata.meta },
+    },
   };
 }
+
+/** Defaults written out, addresses left aside. */
+export function shapeOfImport(manifest: Fields): string {
+  const spec = fieldsOf(manifest['spec']);
+  const clientIp = fieldsOf(fieldsOf(spec['sessionAffinityConfig'])['clientIP']);
+  const ports = listOf(spec['ports']).map(fieldsOf);
+  const clusters = listOf(fieldsOf(manifest['status'])['clusters']).map(fieldsOf);
+  return JSON.stringify({
+    type: spec['type'],
+    ports: ports.map(({ name = '', protocol = 'TCP', port }) => ({ name, protocol, port })),
+    affinity: spec['sessionAffinity'] === 'ClientIP' ? (clientIp['timeoutSeconds'] ?? 10_800) : 0,
+    families: spec['ipFamilies'] ?? [],
+    policy: spec['internalTrafficPolicy'] ?? 'Cluster',
+    distribution: spec['trafficDistribution'] ?? null,
+    clusters: clusters.map(({ cluster }) => cluster),
+  });
+}
+
+const fieldsOf = (value: unknown): Fields => (isFields(value) ? value : {});
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 
 function conditions(manifest: Fields, findings: Findings): readonly ExportCondition[] {
   const status = findings.fields(manifest, 'status', []);

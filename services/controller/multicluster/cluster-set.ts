@@ -6,7 +6,7 @@ import type { Batch, ClassId, InputRevision, OverlayChange, Views } from '../com
 import { clusterOfClass, zoneOfClass } from '../compute/class-view.ts';
 import { Compute } from '../compute/compute.ts';
 import type { SourceEvent } from '../sources/source.ts';
-import type { ClusterState, SourceReport, StateChange } from '../state/cluster-state.ts';
+import type { ClusterState, OwnObjects, SourceReport, StateChange } from '../state/cluster-state.ts';
 import { Refusals, type RejectedObject } from '../state/refusals.ts';
 import type { ClustersetAddresses } from './clusterset-addresses.ts';
 import { Homes } from './homes.ts';
@@ -93,6 +93,11 @@ export class ClusterSet implements Views {
     const [{ state }] = this.#clusters;
     if (this.#clusters.length === 1) return state.nodes;
     return new Map(this.#clusters.toReversed().flatMap((cluster) => [...cluster.state.nodes]));
+  }
+
+  /** A cluster's own exports and imports. */
+  ownOf(cluster: string): OwnObjects | null {
+    return this.#clusters.find(({ name }) => name === cluster)?.state.own ?? null;
   }
 
   directoryOf(node: NodeName): ClusterState {

@@ -30,6 +30,8 @@ export interface DerivedImport {
   readonly trafficDistribution: Service['trafficDistribution'];
   /** The oldest export. */
   readonly leader: Exported;
+  /** Clusters with a valid export, by name. */
+  readonly exporters: readonly string[];
   /** Those whose endpoints serve, and which of the ports they have in the meaning of the import. */
   readonly members: readonly { readonly exported: Exported; readonly portNames: ReadonlySet<string> }[];
 }
@@ -80,6 +82,7 @@ export function deriveImport(name: ServiceName, exports: readonly Exported[]): D
       internalTrafficPolicy,
       trafficDistribution,
       leader: leader.exported,
+      exporters: valid.map(({ exported }) => exported.cluster).sort(),
       members: valid.flatMap(({ exported }) => {
         const names = portNames.get(exported.cluster);
         return names === undefined || exported.lapsed ? [] : [{ exported, portNames: names }];

@@ -50,6 +50,12 @@ export class Writer {
     );
   }
 
+  /** Null: it is not there. */
+  async read(key: string): Promise<string | null> {
+    const { kvs } = await this.client.range(RangeRequest.create({ key: Buffer.from(key) }), signal);
+    return kvs[0]?.value.toString() ?? null;
+  }
+
   async compact(revision: number): Promise<void> {
     const request = CompactionRequest.create({ revision });
     await this.client.unary<CompactionRequest, CompactionResponse>(

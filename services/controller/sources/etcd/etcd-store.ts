@@ -1,13 +1,6 @@
 import type { Cidr } from '@octoplane/model/address.ts';
 import type { Fields } from '@octoplane/model/findings.ts';
-import {
-  Compare_CompareResult as Is,
-  type KeyValue,
-  RangeRequest,
-  type RequestOp,
-  Compare_CompareTarget as The,
-  type TxnRequest,
-} from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
+import { type KeyValue, RangeRequest, type RequestOp } from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
 import type { Service } from '@octoplane/model/objects.ts';
 import { formatId, idOf, type Kind, type ObjectId, project } from '@octoplane/model/project.ts';
 import { Allocator } from '../../allocate/allocator.ts';
@@ -18,6 +11,7 @@ import { EtcdError } from './etcd-error.ts';
 import { allocationsRoot, collectionRoot, keyOf, prefixEnd } from './layout.ts';
 import { listRange } from './list-range.ts';
 import { maxValueBytes, readValue } from './read-value.ts';
+import { type Condition, changedAt, createdAt, put, remove } from './transactions.ts';
 
 export type Applied = 'created' | 'configured' | 'unchanged';
 
@@ -37,9 +31,12 @@ export class EtcdStore {
   readonly #client: EtcdClient;
   readonly #serviceCidrs: readonly Cidr[];
   readonly #nowMs: () => number;
+  readonly #guard: Condition | null;
 
-  constructor(client: EtcdClient, serviceCidrs: readonly Cidr[], nowMs: () => number) {
+  /** `guard` holds for every write, or it is refused. */
+  constructor(client: EtcdClient, serviceCidrs: readonly Cidr[], nowMs: () => number, guard: Condition | null = null) {
     this.#client = client;
+    this.#guard = guard;
     this.#serviceCidrs = serviceCidrs;
     this.#nowMs = nowMs;
   }
@@ -65,6 +62,18 @@ export class EtcdStore {
       const mine = [...heldBy(serviceOf(before)).keys()].filter((key) => owners.get(key) === id.name);
       const operations = [keyOf(id), ...mine].map(remove);
       if (await this.#commit([unchanged(keyOf(id), before)], operations, signal)) return true;
+    }
+    throw new EtcdError('UNAVAILABLE', `${formatId(id)} changed ${maxAttempts} times meanwhile; try again`);
+  }
+
+  /** False: it is not there. An object is read, changed and written, unless somebody else changed it meanwhile; then once more. */
+  async change(id: ObjectId, edit: (manifest: Fields) => Fields, signal: AbortSignal): Promise<boolean> {
+    for (let attempt = 0; attempt < maxAttempts; attempt++) {
+      const before = await this.#read(keyOf(id), signal);
+      const manifest = before && storedOf(before).manifest;
+      if (before === null || manifest === null) return false;
+      const operation = put(keyOf(id), JSON.stringify(edit(manifest)), before.lease);
+      if (await this.#commit([unchanged(keyOf(id), before)], [operation], signal)) return true;
     }
     throw new EtcdError('UNAVAILABLE', `${formatId(id)} changed ${maxAttempts} times meanwhile; try again`);
   }
@@ -142,27 +151,19 @@ export class EtcdStore {
     return kvs[0] ?? null;
   }
 
-  async #commit(compare: TxnRequest['compare'], success: readonly RequestOp[], signal: AbortSignal): Promise<boolean> {
-    return (await this.#client.txn({ compare, success, failure: [] }, signal)).succeeded;
+  /** False: something was not as it was read. @throws EtcdError REFUSED when the guard does not hold. */
+  async #commit(compare: readonly Condition[], success: readonly RequestOp[], signal: AbortSignal): Promise<boolean> {
+    const guard = this.#guard === null ? [] : [this.#guard];
+    const { succeeded } = await this.#client.txn({ compare: [...guard, ...compare], success, failure: [] }, signal);
+    if (succeeded || guard.length === 0) return succeeded;
+    if ((await this.#client.txn({ compare: guard, success: [], failure: [] }, signal)).succeeded) return false;
+    throw new EtcdError('REFUSED', 'another controller leads by now, and this one may not write any more');
   }
 }
 
-/** Is the key still as it was read? Null: it was not there. A key that is not there has the modification revision 0. */
-const unchanged = (key: string, before: KeyValue | null): TxnRequest['compare'][number] => ({
-  result: Is.EQUAL,
-  key: Buffer.from(key),
-  ...(before === null
-    ? { target: The.CREATE, targetUnion: { $case: 'createRevision', value: 0 } }
-    : { target: The.MOD, targetUnion: { $case: 'modRevision', value: before.modRevision } }),
-});
-
-const put = (key: string, value: string, lease = noLease): RequestOp => ({
-  request: { $case: 'requestPut', value: { key: Buffer.from(key), value: Buffer.from(value), lease } },
-});
-
-const remove = (key: string): RequestOp => ({
-  request: { $case: 'requestDeleteRange', value: { key: Buffer.from(key), rangeEnd: Buffer.alloc(0) } },
-});
+/** Is the key still as it was read? Null: it was not there. */
+const unchanged = (key: string, before: KeyValue | null): Condition =>
+  before === null ? createdAt(key, 0) : changedAt(key, before.modRevision);
 
 /** Null also for what is not a valid Service: it holds nothing that it could keep. */
 function serviceOf(kv: KeyValue | null): Service | null {

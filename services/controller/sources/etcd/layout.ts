@@ -12,13 +12,17 @@ import { formatId, type Kind, type ObjectId } from '@octoplane/model/project.ts'
  * Values are the objects as JSON. Beside them, and no objects:
  *
  *   /octoplane/v1/allocations/...                 who holds which address or port (allocations.ts)
+ *   /octoplane/v1/leader                          the controller that leads, under its lease (etcd-leader.ts)
  *   /octoplane/v1/catch-up                        written by a controller that wants to know how far it has read (etcd-source.ts)
  */
 export const root = '/octoplane/v1/';
 export const allocationsRoot = `${root}allocations/`;
 export const catchUpKey = `${root}catch-up`;
 
-export const isObjectKey = (key: string): boolean => !key.startsWith(allocationsRoot) && key !== catchUpKey;
+export const leaderKey = `${root}leader`;
+
+export const isObjectKey = (key: string): boolean =>
+  !key.startsWith(allocationsRoot) && key !== catchUpKey && key !== leaderKey;
 
 /** Of the API, as in the URLs of an API server. */
 export const collections: Readonly<Record<Kind, string>> = {

@@ -117,6 +117,7 @@ export interface Compare {
     | { readonly $case: "version"; readonly value: number }
     | { readonly $case: "createRevision"; readonly value: number }
     | { readonly $case: "modRevision"; readonly value: number }
+    | { readonly $case: "value"; readonly value: Buffer }
     | undefined;
 }
 
@@ -169,7 +170,7 @@ export function compare_CompareResultToJSON(object: Compare_CompareResult): stri
   }
 }
 
-export const Compare_CompareTarget = { VERSION: 0, CREATE: 1, MOD: 2, UNRECOGNIZED: -1 } as const;
+export const Compare_CompareTarget = { VERSION: 0, CREATE: 1, MOD: 2, VALUE: 3, UNRECOGNIZED: -1 } as const;
 
 export type Compare_CompareTarget = typeof Compare_CompareTarget[keyof typeof Compare_CompareTarget];
 
@@ -177,6 +178,7 @@ export namespace Compare_CompareTarget {
   export type VERSION = typeof Compare_CompareTarget.VERSION;
   export type CREATE = typeof Compare_CompareTarget.CREATE;
   export type MOD = typeof Compare_CompareTarget.MOD;
+  export type VALUE = typeof Compare_CompareTarget.VALUE;
   export type UNRECOGNIZED = typeof Compare_CompareTarget.UNRECOGNIZED;
 }
 
@@ -191,6 +193,9 @@ export function compare_CompareTargetFromJSON(object: any): Compare_CompareTarge
     case 2:
     case "MOD":
       return Compare_CompareTarget.MOD;
+    case 3:
+    case "VALUE":
+      return Compare_CompareTarget.VALUE;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -206,6 +211,8 @@ export function compare_CompareTargetToJSON(object: Compare_CompareTarget): stri
       return "CREATE";
     case Compare_CompareTarget.MOD:
       return "MOD";
+    case Compare_CompareTarget.VALUE:
+      return "VALUE";
     case Compare_CompareTarget.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -1471,6 +1478,9 @@ export const Compare: MessageFns<Compare> = {
       case "modRevision":
         writer.uint32(48).int64(message.targetUnion.value);
         break;
+      case "value":
+        writer.uint32(58).bytes(message.targetUnion.value);
+        break;
     }
     return writer;
   },
@@ -1536,6 +1546,14 @@ export const Compare: MessageFns<Compare> = {
             message.targetUnion = { $case: "modRevision", value: longToNumber(reader.int64()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.targetUnion = { $case: "value", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1563,6 +1581,8 @@ export const Compare: MessageFns<Compare> = {
         ? { $case: "modRevision", value: globalThis.Number(object.modRevision) }
         : isSet(object.mod_revision)
         ? { $case: "modRevision", value: globalThis.Number(object.mod_revision) }
+        : isSet(object.value)
+        ? { $case: "value", value: Buffer.from(bytesFromBase64(object.value)) }
         : undefined,
     };
   },
@@ -1584,6 +1604,8 @@ export const Compare: MessageFns<Compare> = {
       obj.createRevision = Math.round(message.targetUnion.value);
     } else if (message.targetUnion?.$case === "modRevision") {
       obj.modRevision = Math.round(message.targetUnion.value);
+    } else if (message.targetUnion?.$case === "value") {
+      obj.value = base64FromBytes(message.targetUnion.value);
     }
     return obj;
   },
@@ -1612,6 +1634,12 @@ export const Compare: MessageFns<Compare> = {
       case "modRevision": {
         if (object.targetUnion?.value !== undefined && object.targetUnion?.value !== null) {
           message.targetUnion = { $case: "modRevision", value: object.targetUnion.value };
+        }
+        break;
+      }
+      case "value": {
+        if (object.targetUnion?.value !== undefined && object.targetUnion?.value !== null) {
+          message.targetUnion = { $case: "value", value: object.targetUnion.value };
         }
         break;
       }
