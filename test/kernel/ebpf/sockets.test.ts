@@ -1,8 +1,14 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeEndpoint } from '@octoplane/node/drivers/ebpf/layout.ts';
+import { libbpf } from '@octoplane/node/drivers/ebpf/libbpf.ts';
+import { pinsUnder } from '@octoplane/node/drivers/ebpf/pins.ts';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { netnsPath } from '../../support/lab/build.ts';
 import { Lab } from '../../support/lab/lab.ts';
-import { EbpfNode, endpoint, entry, here, mountBpffs } from './node.ts';
+import { bindSocket, ipProtocols, openSocket, socketTypes } from '../../support/lab/libc.ts';
+import { EbpfNode, endpoint, entry, here, keyOf, mountBpffs } from './node.ts';
 
 /** Clients on the node: pods and the node itself. Nothing is on the packet path. */
 describe('sockets', () => {
@@ -237,6 +243,32 @@ describe('sockets', () => {
       await web('pod-2b');
       expect(await inPod.end).toBe('ECONNABORTED');
       expect(await onNode.end).toBe('ECONNABORTED');
+    });
+
+    it('ends a socket that a program connected to an endpoint while that went', async () => {
+      const web = (...places: string[]) =>
+        node.want(entry('web', { protocol: 'UDP', clusterIps: [vip], endpoints: places.map((place) => at(place)) }));
+      await web('pod-2a', 'pod-2b');
+      const [first] = node.driver.explain(keyOf('web', 80, 'UDP'));
+      const service = Number(/service (\d+)/.exec(first?.says ?? '')?.[1]);
+      // Such a program has read the old frontend, and says what it chose only after the sockets have been looked at.
+      const { netns } = lab.place('pod-1a');
+      const socket = openSocket(netnsPath(netns), family === 'IPv4' ? 4 : 6, socketTypes.datagram, ipProtocols.any);
+      bindSocket(socket, ip('pod-1a'), 0);
+      await web('pod-2b');
+      const peer = Buffer.alloc(64);
+      writeEndpoint(peer, 0, { ip: vip, port: 80, protocol: 'UDP' });
+      writeEndpoint(peer, 24, { ip: ip('pod-2a'), port: 8080, protocol: 'UDP' });
+      peer.writeUInt32LE(service, 48);
+      peer.writeUInt32LE(1, 56);
+      const key = Buffer.alloc(4);
+      key.writeInt32LE(socket);
+      const map = libbpf().openPin(join(pinsUnder(node.options.bpfFsPath).maps, 'udp_peers'));
+      expect(libbpf().update(map, key, peer, 0n)).toBe(0);
+      await vi.waitUntil(() => node.driver.gauges()['ebpf_sets_in_grace'] === 0, { timeout: 10_000, interval: 1 });
+      expect(libbpf().read(socket, Buffer.alloc(1), 1)).toBe(-1);
+      expect(libbpf().errno()).toBe(103);
+      for (const fd of [map, socket]) libbpf().closeFd(fd);
     });
 
     it('refuses ports of a cluster IP that no service port has (P38)', async () => {
