@@ -19,9 +19,9 @@ import type { Books } from './books.ts';
 import { type Capacity, refusals } from './capacity.ts';
 import { TrafficCounts } from './counts.ts';
 import { type Device, Devices } from './devices.ts';
-import { SocketEnds } from './ends.ts';
+import { type Gone, SocketEnds } from './ends.ts';
 import { explain } from './explain.ts';
-import { Grace } from './grace.ts';
+import { Grace, type Past } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
 import { configBytes, writeAddress } from './layout.ts';
@@ -32,7 +32,7 @@ import { PacketLinks } from './packets.ts';
 import { makePinDirectories, type Pins, pinned, pinsUnder, removeAllPins, removeOtherLayouts } from './pins.ts';
 import { type Reading, readAll } from './read.ts';
 import { mismatches } from './read-back.ts';
-import { render } from './render.ts';
+import { render, type Writes } from './render.ts';
 import { netnsCookie, socketLinks } from './sockets.ts';
 import { addressElements, endpointKeys, write } from './write.ts';
 
@@ -64,7 +64,7 @@ export class EbpfDriver implements Driver {
     this.#pins = parts.pins;
     this.#objects = parts.objects;
     this.#maps = parts.maps;
-    this.#grace = new Grace(parts.maps.graceFd);
+    this.#grace = new Grace(parts.maps.graceFd, (past) => this.#settle(past));
     this.#links = parts.links;
     this.#packetLinks = parts.packetLinks;
     this.#devices = new Devices();
@@ -119,9 +119,7 @@ export class EbpfDriver implements Driver {
         changes.map((change) => this.#visibleChange(change)),
         this.#books,
       );
-      write(writes, this.#maps);
-      this.#ends.end(writes.gone);
-      this.#grace.release(writes.garbage, this.#books.slots);
+      this.#write(writes);
     } catch (error) {
       throw asDriverError(error, true);
     }
@@ -219,6 +217,24 @@ export class EbpfDriver implements Driver {
     return { key, before, after: after && this.visible(after) };
   }
 
+  #write(writes: Writes): void {
+    write(writes, this.#maps);
+    this.#ends.end(writes.gone);
+    this.#grace.await({ garbage: writes.garbage, gone: writes.gone, slots: this.#books.slots });
+  }
+
+  /** Programs that were running when frontends moved on may have connected sockets to an endpoint that had just gone. */
+  #settle(past: readonly Past[]): void {
+    this.#ends.end(past.flatMap(({ gone }) => gone).filter((each) => !this.#isBack(each)));
+    for (const { garbage, slots } of past) for (const block of garbage) slots.release(block);
+  }
+
+  #isBack({ key, service, backend }: Gone): boolean {
+    const held = this.#books.services.get(key);
+    if (held?.id !== service) return false;
+    return held.entry.endpoints.some(({ ip, port }) => ip === backend.ip && port === backend.port);
+  }
+
   #removeUnwanted(wanted: RuleSet): number {
     const unwanted = [...this.#books.services.keys()].filter((key) => !wanted.has(key));
     const { frontends, services } = this.#strays;
@@ -227,9 +243,7 @@ export class EbpfDriver implements Driver {
       unwanted.map((key) => ({ key, before: this.#books.services.get(key)?.entry ?? null, after: null })),
       this.#books,
     );
-    write(writes, this.#maps);
-    this.#ends.end(writes.gone);
-    this.#grace.release(writes.garbage, this.#books.slots);
+    this.#write(writes);
     this.#maps.frontends.remove(endpointKeys(orphans));
     const ids = Buffer.alloc(services.length * 4);
     for (const [i, id] of services.entries()) ids.writeUInt32LE(id, i * 4);

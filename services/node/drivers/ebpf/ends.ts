@@ -1,4 +1,5 @@
 import { readdirSync, statSync } from 'node:fs';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import { checked, KernelError } from './kernel-error.ts';
 import { endpointBytes, type Endpoint as Place, writeEndpoint } from './layout.ts';
 import { libbpf } from './libbpf.ts';
@@ -7,6 +8,7 @@ import type { LoadedObject } from './object.ts';
 
 /** An endpoint that a service port no longer has. */
 export interface Gone {
+  readonly key: ServicePortKey;
   readonly service: number;
   readonly backend: Place;
 }

@@ -90,7 +90,7 @@ function* goneOf({ id, entry }: Held, after: Entry | null): Generator<Gone> {
   if (portOf(entry.key).protocol !== 'UDP' || after?.endpoints === entry.endpoints) return;
   const kept = new Set(after?.endpoints.map(({ ip, port }) => `${ip}|${port}`));
   for (const { ip, port } of entry.endpoints)
-    if (!kept.has(`${ip}|${port}`)) yield { service: id, backend: { ip, port, protocol: 'UDP' } };
+    if (!kept.has(`${ip}|${port}`)) yield { key: entry.key, service: id, backend: { ip, port, protocol: 'UDP' } };
 }
 
 /** Gives up what `after` does not keep. */
@@ -110,7 +110,7 @@ function withdraw(held: Held, after: Entry | null, books: Books, writes: WriteLi
   books.addresses.replace(held.entry, null);
   books.ranges -= spec.sourceRanges.length;
   writes.oldServices.push(held.id);
-  writes.garbage.push({ start: held.start, count: endpoints.length });
+  writes.discard({ start: held.start, count: endpoints.length });
 }
 
 function place(key: ServicePortKey, entry: Entry, books: Books, writes: WriteList): void {
@@ -121,7 +121,7 @@ function place(key: ServicePortKey, entry: Entry, books: Books, writes: WriteLis
   if (!before || !endpointsEqual(before.entry.endpoints, entry.endpoints)) {
     start = takeSlots(books, entry);
     writes.sets.push({ start, service: id, endpoints: set.ordered });
-    if (before) writes.garbage.push({ start: before.start, count: before.entry.endpoints.length });
+    if (before) writes.discard({ start: before.start, count: before.entry.endpoints.length });
   }
   const generation = books.nextGeneration;
   books.nextGeneration = (generation + 1) >>> 0;
@@ -169,6 +169,10 @@ class WriteList implements Writes {
 
   get oldFrontends(): readonly Place[] {
     return [...this.#removed.values()];
+  }
+
+  discard(block: Block): void {
+    if (block.count > 0) this.garbage.push(block);
   }
 
   removeFrontend(id: string, key: Place): void {
