@@ -14,3 +14,17 @@ export function intern(text: string): string {
   known.set(text, text);
   return text;
 }
+
+const knownLists = new Map<string, readonly unknown[]>();
+
+/** The same for short lists, which are equal where `key` is: the ports of a slice, the hints of an endpoint. */
+export function internList<T>(key: string, list: readonly T[]): readonly T[] {
+  const held = knownLists.get(key);
+  // Equal keys are of equal lists, and so of the same type.
+  if (held !== undefined) return held as readonly T[];
+  if (knownLists.size >= capacity) knownLists.clear();
+  // Without the room that a list which has grown keeps for more.
+  const exact = list.slice();
+  knownLists.set(key, exact);
+  return exact;
+}

@@ -1,5 +1,5 @@
 import { describe, type Fields, type Findings, isEmptyList, type Path } from './findings.ts';
-import { intern } from './intern.ts';
+import { intern, internList } from './intern.ts';
 import { type Family, type NodeName, nodeName, protocols, type ServiceName, serviceName } from './keys.ts';
 import type { ClusterObject, SliceEndpoint, SlicePort } from './objects.ts';
 import type { ObjectId } from './project.ts';
@@ -64,7 +64,7 @@ function addressType(manifest: Fields, findings: Findings): Family | null {
 function serviceOf(namespace: string, labels: Fields, findings: Findings): ServiceName | null {
   const name = findings.text(labels, serviceLabel, ['metadata', 'labels']);
   if (name === '') return null;
-  if (isLabel(name)) return serviceName(namespace, name);
+  if (isLabel(name)) return intern(serviceName(namespace, name)) as ServiceName;
   findings.refuse(
     ['metadata', 'labels', serviceLabel],
     `${describe(name)} is not a Service's name`,
@@ -99,7 +99,7 @@ function readPorts(manifest: Fields, findings: Findings): readonly SlicePort[] {
     const port = findings.number(item, 'port', path, 1, 65_535, 'a port');
     if (port !== null) ports.push({ name, protocol, port });
   });
-  return ports;
+  return internList(JSON.stringify(ports), ports);
 }
 
 function readEndpoints(manifest: Fields, family: Family, findings: Findings): readonly SliceEndpoint[] {
@@ -111,7 +111,8 @@ function readEndpoints(manifest: Fields, family: Family, findings: Findings): re
     const endpoint = readEndpoint(value, ['endpoints', i], family, findings);
     if (endpoint) endpoints.push(endpoint);
   });
-  return endpoints;
+  // Without the room that a list which has grown keeps for more: a third of it, a million times.
+  return endpoints.slice();
 }
 
 function readEndpoint(value: unknown, path: Path, family: Family, findings: Findings): SliceEndpoint | null {
@@ -174,9 +175,10 @@ function readHints(
     const values = findings.list(hints, key, [...path, 'hints']);
     if (values.length > limits.hints)
       findings.refuse([...path, 'hints', key], `there are ${values.length} hints`, `keep to ${limits.hints}`);
-    return values.map((value, i) =>
-      intern(findings.text(findings.item(value, [...path, 'hints', key, i]), 'name', path)),
+    const texts = values.map((value, i) =>
+      findings.text(findings.item(value, [...path, 'hints', key, i]), 'name', path),
     );
+    return internList(JSON.stringify(texts), texts);
   };
-  return { zoneHints: names('forZones'), nodeHints: names('forNodes').map(nodeName) };
+  return { zoneHints: names('forZones'), nodeHints: names('forNodes') as readonly NodeName[] };
 }

@@ -6,6 +6,7 @@ import { daemon } from './daemon.ts';
 import { datapath } from './datapath.ts';
 import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
+import { source } from './source.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [datapath, apply, fleet, churn, memory, daemon, compute];
+export const benchmarks: readonly Benchmark[] = [datapath, apply, fleet, churn, memory, daemon, compute, source];

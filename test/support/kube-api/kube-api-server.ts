@@ -63,6 +63,7 @@ export class KubeApiServer implements AsyncDisposable {
   readonly store: Store;
   readonly watches = new Set<Watch>();
   readonly requests: Request[] = [];
+  #closedBytes = 0;
   /** What no client should have sent. A test ends by looking at it. */
   readonly complaints: string[] = [];
   options: KubeApiOptions;
@@ -87,7 +88,10 @@ export class KubeApiServer implements AsyncDisposable {
     this.#server = options.tls ? createTlsServer(options.tls, answer) : createServer(answer);
     this.#server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
-      socket.on('close', () => this.#sockets.delete(socket));
+      socket.on('close', () => {
+        this.#sockets.delete(socket);
+        this.#closedBytes += socket.bytesWritten;
+      });
     });
     const { bookmarkMs } = options;
     this.#bookmarks = bookmarkMs === undefined ? null : setInterval(() => this.bookmark(), bookmarkMs);
@@ -101,6 +105,11 @@ export class KubeApiServer implements AsyncDisposable {
 
   get url(): string {
     return `${this.options.tls ? 'https' : 'http'}://127.0.0.1:${this.#port}`;
+  }
+
+  /** On all connections so far. */
+  get bytesWritten(): number {
+    return [...this.#sockets].reduce((sum, { bytesWritten }) => sum + bytesWritten, this.#closedBytes);
   }
 
   get connections(): number {
@@ -187,7 +196,7 @@ export class KubeApiServer implements AsyncDisposable {
           retryAfterSeconds === undefined ? {} : { retryAfterSeconds },
         );
       }
-      if (request.verb === 'watch') this.#watch(response, target, request, pieceBytes, fault !== null);
+      if (request.verb === 'watch') await this.#watch(response, target, request, pieceBytes, fault !== null);
       else
         send(request.verb === 'create' ? 201 : 200, this.#act(target, request, body, patchKind), {
           cutAt: fault?.at ?? null,
@@ -286,7 +295,13 @@ export class KubeApiServer implements AsyncDisposable {
     }
   }
 
-  #watch(response: ServerResponse, target: Target, { query }: Request, pieceBytes: number | null, cut: boolean): void {
+  async #watch(
+    response: ServerResponse,
+    target: Target,
+    { query }: Request,
+    pieceBytes: number | null,
+    cut: boolean,
+  ): Promise<void> {
     const options = readListOptions(query, this.#features, (what) => void this.complaints.push(`watch: ${what}`));
     const { resourceVersion: from, initialEvents } = options;
     const collection = this.store.collection(target.resource);
@@ -301,7 +316,7 @@ export class KubeApiServer implements AsyncDisposable {
     this.watches.add(watch);
     if (cut) watch.cutNext();
     if (gone) watch.startWithError(gone);
-    else if (initialEvents || from === null || from === 0) watch.startWithState(revision);
+    else if (initialEvents || from === null || from === 0) await watch.startWithState(revision);
     else watch.startFrom(from);
   }
 

@@ -14,23 +14,45 @@ interface Continuation {
 export function listPage(store: Store, collection: Collection, namespace: string, options: ListOptions): Buffer {
   const from = options.continueToken === '' ? null : readToken(options.continueToken);
   const at = revisionOf(store, options, from);
-  const snapshot = at === store.revision ? collection.all() : collection.at(at);
-  const matching = snapshot.filter(
-    (stored) =>
-      (namespace === '' || stored.namespace === namespace) &&
-      (from === null || stored.key >= from.start) &&
-      options.selector(stored.labels),
-  );
+  const matching = select(at === store.revision ? collection.all() : collection.at(at), namespace, options);
+  const first = from === null ? 0 : indexOf(matching, from.start);
   // Served from the watch cache, which knows no pages.
   const limit = options.resourceVersion === 0 || options.limit === 0 ? matching.length : options.limit;
-  const page = matching.slice(0, limit);
-  const next = matching[limit];
+  const page = matching.slice(first, first + limit);
+  const next = matching[first + limit];
   const metadata = {
     resourceVersion: String(at),
     ...(next ? { continue: tokenOf({ v: 'meta.k8s.io/v1', rv: at, start: next.key }) } : {}),
-    ...(next && !options.selective ? { remainingItemCount: matching.length - limit } : {}),
+    ...(next && options.selectorText === '' ? { remainingItemCount: matching.length - first - limit } : {}),
   };
   return listJson(collection, metadata, page);
+}
+
+const selections = new WeakMap<readonly Stored[], Map<string, readonly Stored[]>>();
+
+/** Remembered for as long as the snapshot is: a list of many pages selects once. */
+function select(snapshot: readonly Stored[], namespace: string, options: ListOptions): readonly Stored[] {
+  const known = selections.get(snapshot) ?? new Map<string, readonly Stored[]>();
+  selections.set(snapshot, known);
+  const name = `${namespace}/${options.selectorText}`;
+  const selected =
+    known.get(name) ??
+    snapshot.filter(
+      (stored) => (namespace === '' || stored.namespace === namespace) && options.selector(stored.labels),
+    );
+  known.set(name, selected);
+  return selected;
+}
+
+/** Of the first whose key is no less. */
+function indexOf(sorted: readonly Stored[], key: string): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((sorted[middle]?.key ?? '') < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function revisionOf(store: Store, options: ListOptions, from: Continuation | null): number {

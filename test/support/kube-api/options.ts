@@ -5,7 +5,7 @@ import { badRequest, invalid } from './status.ts';
 export interface ListOptions {
   readonly watch: boolean;
   readonly selector: Selector;
-  readonly selective: boolean;
+  readonly selectorText: string;
   /** Null: not given, which for a list means the newest state. */
   readonly resourceVersion: number | null;
   readonly match: 'Exact' | 'NotOlderThan' | null;
@@ -59,7 +59,7 @@ export function readListOptions(
   const options: ListOptions = {
     watch,
     selector,
-    selective: selectorText !== '',
+    selectorText,
     resourceVersion: text === '' ? null : Number(text),
     match,
     limit: natural(query, 'limit') ?? 0,

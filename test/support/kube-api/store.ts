@@ -30,6 +30,8 @@ export class Collection {
   readonly #objects = new Map<string, Stored>();
   readonly listeners = new Set<(change: Change) => void>();
   changes: Change[] = [];
+  /** Changes up to here are forgotten. */
+  compactedTo = 0;
   #sorted: readonly Stored[] | null = null;
 
   constructor(resource: ServedResource) {
@@ -90,8 +92,10 @@ export class Store {
   /** Forgets what led to the present state, as etcd's compaction and a watch cache that is too short do. */
   compact(to = this.revision): void {
     this.compactedTo = to;
-    for (const collection of this.#collections.values())
+    for (const collection of this.#collections.values()) {
+      collection.compactedTo = to;
       collection.changes = collection.changes.filter(({ revision }) => revision > to);
+    }
   }
 
   /** Creates or replaces; what the server fills in is filled in, or kept. */

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { ListOptions } from './options.ts';
 import { apiVersionOf } from './resources.ts';
-import type { StatusError } from './status.ts';
+import { expired, type StatusError } from './status.ts';
 import { type Change, type Collection, parsed, recordOf, type Stored } from './store.ts';
 import { writePieces } from './wire.ts';
 
@@ -18,6 +18,9 @@ export class Watch {
   readonly #timer: NodeJS.Timeout | null;
   readonly #listener = (change: Change): void => this.#tell(change);
   #silent = false;
+  #isClosed = false;
+  /** The state has been sent: bookmarks are true from here on. */
+  #follows = false;
   #cutNext = false;
   /** Of the events: what was sent is not sent again. */
   #sent = 0;
@@ -41,21 +44,28 @@ export class Watch {
     response.on('close', () => this.#close());
   }
 
-  /** The state first, then what happens to it; `revision`: of the state. */
-  startWithState(revision: number): void {
+  /**
+   * The state first, then what happens to it; `revision`: of the state. No faster than the client reads: a server that writes everything
+   * at once needs memory for every client.
+   */
+  async startWithState(revision: number): Promise<void> {
     this.#open();
-    for (const stored of this.collection.all()) if (this.#selects(stored)) this.#write('ADDED', stored.json);
+    const state = this.collection.all();
+    for (let first = 0; first < state.length && !this.#isClosed; first += 500) {
+      for (const stored of state.slice(first, first + 500))
+        if (this.#selects(stored)) this.#write('ADDED', stored.json);
+      if (this.#response.writableNeedDrain) await this.#drained();
+    }
     this.#sent = revision;
     if (this.#options.initialEvents && this.#options.bookmarks) this.bookmark(revision, true);
-    this.collection.listeners.add(this.#listener);
+    this.#follow(revision);
   }
 
   /** What has happened since the revision, and what happens from now on. */
   startFrom(revision: number): void {
     this.#open();
     this.#sent = revision;
-    for (const change of this.collection.changes) if (change.revision > revision) this.#tell(change);
-    this.collection.listeners.add(this.#listener);
+    this.#follow(revision);
   }
 
   /** The answer is 200, and its only event an error. */
@@ -66,7 +76,7 @@ export class Watch {
 
   /** To those who asked for bookmarks. */
   bookmark(revision: number, initial = false): void {
-    if (!this.#options.bookmarks || revision < this.#sent) return;
+    if (!this.#options.bookmarks || revision < this.#sent || (!this.#follows && !initial)) return;
     const { resource } = this.collection;
     const annotations = initial ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {};
     const metadata = { resourceVersion: String(revision), creationTimestamp: null, ...annotations };
@@ -102,6 +112,30 @@ export class Watch {
     this.#silent = true;
   }
 
+  #follow(revision: number): void {
+    if (this.#isClosed) return;
+    const { compactedTo } = this.collection;
+    if (revision < compactedTo) {
+      this.fail(expired(revision, compactedTo));
+      return;
+    }
+    this.#follows = true;
+    for (const change of this.collection.changes) if (change.revision > revision) this.#tell(change);
+    this.collection.listeners.add(this.#listener);
+  }
+
+  /** Or closed. */
+  #drained(): Promise<void> {
+    const response = this.#response;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        response.off('drain', done).off('close', done);
+        resolve();
+      };
+      response.on('drain', done).on('close', done);
+    });
+  }
+
   #open(): void {
     this.#response.writeHead(200, { 'Content-Type': 'application/json', 'Transfer-Encoding': 'chunked' });
     this.#response.flushHeaders();
@@ -134,6 +168,7 @@ export class Watch {
   }
 
   #close(): void {
+    this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.collection.listeners.delete(this.#listener);
     this.#onClose(this);
