@@ -53,6 +53,8 @@ export interface KubeApiOptions {
   /** Bookmarks for every watch, as often. Default: none but those that `bookmark` sends. */
   readonly bookmarkMs?: number;
   readonly port?: number;
+  /** Where it listens, in another network namespace: a bound socket each time. Default: 127.0.0.1. */
+  readonly place?: { readonly ip: string; readonly port: number; readonly bind: () => number };
 }
 
 /**
@@ -104,7 +106,7 @@ export class KubeApiServer implements AsyncDisposable {
   }
 
   get url(): string {
-    return `${this.options.tls ? 'https' : 'http'}://127.0.0.1:${this.#port}`;
+    return `${this.options.tls ? 'https' : 'http'}://${this.options.place?.ip ?? '127.0.0.1'}:${this.#port}`;
   }
 
   /** On all connections so far. */
@@ -118,9 +120,11 @@ export class KubeApiServer implements AsyncDisposable {
 
   /** Again at the same port, with everything that was stored. */
   async listen(): Promise<void> {
-    this.#server.listen(this.#port || this.options.port || 0, '127.0.0.1');
+    const { place, port } = this.options;
+    if (place) this.#server.listen({ fd: place.bind() });
+    else this.#server.listen(this.#port || port || 0, '127.0.0.1');
     await once(this.#server, 'listening');
-    this.#port = (this.#server.address() as AddressInfo).port;
+    this.#port = place?.port ?? (this.#server.address() as AddressInfo).port;
   }
 
   /** As if the process were killed: connections break, and nobody listens. */

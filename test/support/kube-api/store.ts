@@ -38,6 +38,10 @@ export class Collection {
     this.resource = resource;
   }
 
+  get size(): number {
+    return this.#objects.size;
+  }
+
   get(key: string): Stored | null {
     return this.#objects.get(key) ?? null;
   }

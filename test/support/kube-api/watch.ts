@@ -22,6 +22,9 @@ export class Watch {
   /** The state has been sent: bookmarks are true from here on. */
   #follows = false;
   #cutNext = false;
+  #endNext = false;
+  /** Of the events that were sent. */
+  #last: Buffer | null = null;
   /** Of the events: what was sent is not sent again. */
   #sent = 0;
 
@@ -107,6 +110,16 @@ export class Watch {
     this.#cutNext = true;
   }
 
+  /** The connection ends in order, in the middle of the next event. */
+  endNext(): void {
+    this.#endNext = true;
+  }
+
+  /** Sends the last event once more. */
+  repeat(): void {
+    if (this.#last !== null) this.#send(this.#last);
+  }
+
   /** Stays open, and says nothing any more. */
   silence(): void {
     this.#silent = true;
@@ -156,15 +169,21 @@ export class Watch {
   }
 
   #write(type: EventType, json: Buffer): void {
-    if (this.#silent || this.#response.writableEnded || this.#response.destroyed) return;
     const line = Buffer.concat([Buffer.from(`{"type":"${type}","object":`), json, Buffer.from('}\n')]);
-    if (!this.#cutNext) {
+    if (type !== 'BOOKMARK' && type !== 'ERROR') this.#last = line;
+    this.#send(line);
+  }
+
+  #send(line: Buffer): void {
+    if (this.#silent || this.#response.writableEnded || this.#response.destroyed) return;
+    if (!this.#cutNext && !this.#endNext) {
       writePieces(this.#response, line, this.#pieceBytes);
       return;
     }
     writePieces(this.#response, line.subarray(0, line.length / 2), this.#pieceBytes);
-    this.#response.write('', () => this.destroy());
     this.#silent = true;
+    if (this.#endNext) this.end();
+    else this.#response.write('', () => this.destroy());
   }
 
   #close(): void {

@@ -39,9 +39,7 @@ describe('wherever the chunks begin and end', () => {
     fc.assert(
       fc.property(fc.array(object), lengths, spaces, (objects, cuts, space) => {
         const text = objects.map((value) => JSON.stringify(value) + space).join('');
-        const { values, splitter } = split('values', text, cuts);
-        expect(values).toEqual(objects);
-        expect(splitter.atBoundary).toBe(true);
+        expect(split('values', text, cuts).values).toEqual(objects);
       }),
     );
   });
@@ -74,9 +72,7 @@ test('a list without items, as Go writes an empty one', () => {
 
 describe('what is not well formed is not taken for something else', () => {
   test('an object that is cut off is never given out', () => {
-    const { values, splitter } = split('values', '{"a":1}{"b":"}', [3]);
-    expect(values).toEqual([{ a: 1 }]);
-    expect(splitter.atBoundary).toBe(false);
+    expect(split('values', '{"a":1}{"b":"}', [3]).values).toEqual([{ a: 1 }]);
   });
   test('a list that is cut off has no envelope', () => {
     const { splitter } = split('items', '{"items":[{"a":1},{"b"', [4]);

@@ -52,14 +52,9 @@ export class JsonSplitter {
     this.#valueDepth = of === 'values' ? 1 : 3;
   }
 
-  /** Nothing is half read. */
-  get atBoundary(): boolean {
-    return this.#depth === 0;
-  }
-
   /** Of a stream of items that has ended: the list, without its items. @throws SyntaxError */
   envelope(): unknown {
-    if (!this.atBoundary) throw new SyntaxError('the list ends in its middle');
+    if (this.#depth > 0) throw new SyntaxError('the list ends in its middle');
     return JSON.parse(this.#envelope.whole().toString('utf8'));
   }
 

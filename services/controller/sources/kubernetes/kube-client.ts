@@ -20,7 +20,7 @@ export interface KubeRequest {
   readonly body?: object;
   /** Default application/json; a patch names its own. */
   readonly contentType?: string;
-  /** Without a word for so long, the request is given up. Default 30 s: an API server under load takes seconds, never so many. */
+  /** Without a word for so long, the request is given up. Default: the client's. */
   readonly silentMs?: number;
 }
 
@@ -29,9 +29,10 @@ export interface KubeClientOptions {
   readonly clock: Clock;
   /** As the API server's audit log names it. */
   readonly userAgent: string;
+  /** Without a word for so long, a request is given up. Default 30 s: an API server under load takes seconds, never so many. */
+  readonly silentMs?: number;
 }
 
-const defaultSilentMs = 30_000;
 /** A single object: ten times what etcd keeps. */
 const maxObjectBytes = 16 * 1024 * 1024;
 /** Of an answer that is an error. */
@@ -45,12 +46,14 @@ export class KubeClient {
   readonly #access: AccessSource;
   readonly #clock: Clock;
   readonly #userAgent: string;
+  readonly #silentMs: number;
   readonly #connections = new Connections();
 
-  constructor({ access, clock, userAgent }: KubeClientOptions) {
+  constructor({ access, clock, userAgent, silentMs = 30_000 }: KubeClientOptions) {
     this.#access = access;
     this.#clock = clock;
     this.#userAgent = userAgent;
+    this.#silentMs = silentMs;
   }
 
   /** @throws KubeError */
@@ -125,7 +128,7 @@ export class KubeClient {
     signal: AbortSignal,
     read: (body: Readable) => Promise<T>,
   ): Promise<T> {
-    const { method = 'GET', path, silentMs = defaultSilentMs } = request;
+    const { method = 'GET', path, silentMs = this.#silentMs } = request;
     const asked: Asked = { method, path, server: access.server };
     // One signal for everything that ends the request, with the reason that the caller is to hear.
     const end = new AbortController();

@@ -8,7 +8,7 @@ import { GateTable } from './gate-table.ts';
 import { type GatedPod, gateLabelSelector, readGatedPod } from './gated-pod.ts';
 import { type Gatekeeper, gateClusterOf, podName, podResource } from './gatekeeper.ts';
 import { type HeartbeatOptions, heartbeat } from './heartbeat.ts';
-import { KubeClient } from './kube-client.ts';
+import { KubeClient, type KubeClientOptions } from './kube-client.ts';
 import { KubeError } from './kube-error.ts';
 import { KubeconfigAccess } from './kubeconfig-access.ts';
 import { Reflector, type ReflectorOptions } from './reflector.ts';
@@ -27,6 +27,7 @@ export interface KubernetesSourceOptions {
   readonly clock?: Clock;
   /** What is taken for an accident when a collection is listed again. */
   readonly lossGuard?: LossGuardOptions;
+  readonly client?: Pick<KubeClientOptions, 'silentMs'>;
   readonly heartbeat?: Pick<HeartbeatOptions, 'everyMs' | 'silentMs'>;
   readonly reflector?: Pick<ReflectorOptions<never>, 'streaming' | 'pageSize' | 'silentMs'>;
   /** Opens the readiness gates of Pods. Without one Pods are not watched. */
@@ -115,7 +116,8 @@ export class KubernetesSource implements Source {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new SourceError('KUBECONFIG', `--source ${this.location}: ${reason}.`, { cause });
     }
-    const client = new KubeClient({ access, clock: this.#clock, userAgent: 'octoplane-controller' });
+    const userAgent = 'octoplane-controller';
+    const client = new KubeClient({ ...this.#options.client, access, clock: this.#clock, userAgent });
     // A bug in one of them ends all of them.
     const stop = new AbortController();
     const either = AbortSignal.any([signal, stop.signal]);
