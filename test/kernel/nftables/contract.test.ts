@@ -54,3 +54,23 @@ it('the set that compares bytes is put right', async () => {
     await driver.close();
   }
 });
+
+it('a chain that another program empties during a cold start is filled again', async () => {
+  const balance = () => run('nft', 'list', 'chain', 'inet', 'octoplane', 'balance-4');
+  const coldStart = async (meanwhile: () => void): Promise<string> => {
+    const driver = await nftables.open(options);
+    try {
+      await driver.dump();
+      await driver.apply([]);
+      meanwhile();
+      await driver.prune(emptyRuleSet);
+      return balance();
+    } finally {
+      await driver.cleanup();
+      await driver.close();
+    }
+  };
+  const undisturbed = await coldStart(() => undefined);
+  expect(undisturbed).toContain('numgen random mod 4');
+  expect(await coldStart(() => run('nft', 'flush', 'chain', 'inet', 'octoplane', 'balance-4'))).toBe(undisturbed);
+});

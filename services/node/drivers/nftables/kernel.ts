@@ -65,6 +65,7 @@ export class KernelTable implements Disposable {
     return this.#socket.port;
   }
 
+  /** Those that took effect. */
   get transactions(): number {
     return this.#transactions;
   }
@@ -83,11 +84,11 @@ export class KernelTable implements Disposable {
     for (let i = 0; i < operations.length; ) i = this.#writeRun(operations, i, places);
     endBatch(writer);
     const refused = this.#socket.exchange(writer.bytes);
-    this.#transactions++;
     if (writer.length > largeBatchBytes) writer.shrink();
     if (refused.length > 0) {
       throw new TransactionError(refused.map((error) => ({ error, operation: places.find(error) })));
     }
+    this.#transactions++;
   }
 
   /**
@@ -140,9 +141,10 @@ export class KernelTable implements Disposable {
       endElements(writer, nest);
       endBatch(writer);
       const [refusal] = this.#socket.exchange(writer.bytes);
-      this.#transactions++;
-      if (refusal === undefined) forgotten++;
-      else if (refusal.code !== 'ENOENT') throw new TransactionError([{ error: refusal, operation: null }]);
+      if (refusal === undefined) {
+        this.#transactions++;
+        forgotten++;
+      } else if (refusal.code !== 'ENOENT') throw new TransactionError([{ error: refusal, operation: null }]);
     }
     return forgotten;
   }
@@ -245,8 +247,8 @@ export class KernelTable implements Disposable {
     writer.end();
     endBatch(writer);
     const [refusal] = this.#socket.exchange(writer.bytes);
-    this.#transactions++;
-    if (refusal && refusal.code !== 'ENOENT') throw new TransactionError([{ error: refusal, operation: null }]);
+    if (refusal === undefined) this.#transactions++;
+    else if (refusal.code !== 'ENOENT') throw new TransactionError([{ error: refusal, operation: null }]);
   }
 
   /** Writes operations from `i` on that fit one message, and returns the index of the next. */
