@@ -64,7 +64,7 @@ function pem(name: string, file: string): Buffer {
 
 const isLocal = (server: string): boolean => /^(unix:.+|(localhost|127\.[\d.]+|\[::1\]):\d+)$/.test(server);
 
-const isServiceError = (error: unknown): error is ServiceError =>
+export const isServiceError = (error: unknown): error is ServiceError =>
   error instanceof Error && 'code' in error && 'details' in error;
 
 /** gRPC status to a sentence, once. */

@@ -17,6 +17,7 @@ import {
   type ListServicesResponse,
   WaitRequest,
   type WaitResponse,
+  type WatchResponse,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Nack_Reason, Plan_Kind, StreamRequest } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
@@ -278,6 +279,22 @@ describe('a controller with a directory of manifests', () => {
       connect({ node: two, address: second.grpc });
     }
     expect(seen.at(-1)).toMatchObject({ nodes: 2, programmed: 2, done: true });
+  });
+
+  test('watch answers at once, and when there is something new', async () => {
+    const directory = temporaryDirectory();
+    const controller = await start(directory);
+    const node = new StubNode({ name: nodeName('node-1') });
+    await connect({ node, address: controller.grpc }).until(() => node.plans.length === 1);
+    const call = admin(controller.grpc).watch({ intervalMs: 1 });
+    const heads: number[] = [];
+    call.on('error', () => undefined);
+    for await (const { head } of call as AsyncIterable<WatchResponse>) {
+      heads.push(head?.sequence ?? 0);
+      if (heads.length === 1) put(directory, 'web.json', service('web', '10.96.0.10', ['10.244.1.2']));
+      if (head?.sequence === 2) break;
+    }
+    expect([heads[0], heads.at(-1)]).toEqual([1, 2]);
   });
 
   test('serves health, readiness and metrics', async () => {

@@ -1,8 +1,8 @@
 import { ExplainResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { ask, withClient } from '../client.ts';
 import { describeExplanation } from '../explain-text.ts';
-import { type ClientFlags, withClientFlags } from '../flags.ts';
+import { type ClientFlags, flag, withClientFlags } from '../flags.ts';
 import { show } from '../output.ts';
 
 interface ExplainFlags extends ClientFlags {
@@ -14,7 +14,7 @@ export const explainCommand = (): Command =>
     new Command('explain')
       .description('why a Service is served as it is: the objects and choices behind each endpoint, chosen or not')
       .argument('<target>', 'NAMESPACE/NAME, an address and port such as 10.96.0.10:80, or :NODEPORT')
-      .addOption(new Option('--node <name>', 'as it is on this node, with what the node has in its kernel')),
+      .addOption(flag('--node <name>', 'as it is on this node, with what the node has in its kernel')),
   )
     .addHelpText(
       'after',

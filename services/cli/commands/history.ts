@@ -1,37 +1,60 @@
 import { type ChangeRecord, ListHistoryResponse } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Command } from 'commander';
-import { ask, withClient } from '../client.ts';
-import { type ClientFlags, flag, positiveInteger, withClientFlags } from '../flags.ts';
+import { ask } from '../client.ts';
+import { flag, positiveInteger } from '../flags.ts';
 import { causeText, clockTime, duration, orDash, sequence } from '../format.ts';
-import { show } from '../output.ts';
 import { table } from '../table.ts';
+import { present, type ViewFlags, withViewFlags } from '../view.ts';
 
-interface HistoryFlags extends ClientFlags {
+interface HistoryFlags extends ViewFlags {
   readonly limit: number;
 }
 
 export const historyCommand = (): Command =>
-  withClientFlags(
+  withViewFlags(
     new Command('history')
       .description('the last changes: what made them, and how long until nodes had them in their kernels')
       .argument('[namespace/name]', 'only changes of this Service')
       .addOption(flag('--limit <n>', 'how many').default(20).argParser(positiveInteger)),
   )
-    .addHelpText('after', '\nExample:\n  octoplane history default/web --limit 5')
-    .action(async (service: string | undefined, flags: HistoryFlags) => {
-      const answer = await withClient(flags, (client) =>
-        ask<ListHistoryResponse>((...call) =>
-          client.listHistory({ limit: flags.limit, service: service ?? '' }, ...call),
-        ),
-      );
-      show(ListHistoryResponse.toJSON(answer) as object, flags.output, () => historyTable(answer.changes));
-    });
+    .addHelpText(
+      'after',
+      '\nTimes run from the commit in the controller to the acknowledgement of so many percent of the nodes that the change concerns.\n\n' +
+        'Examples:\n  octoplane history default/web --limit 5\n  octoplane history -o wide     # every cause and key\n  octoplane history --watch',
+    )
+    .action((service: string | undefined, flags: HistoryFlags) =>
+      present(flags, {
+        ask: (client) =>
+          ask<ListHistoryResponse>((...call) =>
+            client.listHistory({ limit: flags.limit, service: service ?? '' }, ...call),
+          ),
+        toJson: ListHistoryResponse.toJSON,
+        asTable: ({ changes }, wide) => historyTable(changes, wide),
+      }),
+    );
 
 const columns = ['VERSION', 'COMMITTED', 'CAUSE', 'KEYS', 'NODES', 'P50', 'P99', 'P100', 'SLOWEST', 'TRACE'];
 
-function historyTable(changes: readonly ChangeRecord[]): string {
+function historyTable(changes: readonly ChangeRecord[], wide: boolean): string {
   if (changes.length === 0) return 'Nothing has changed within the history that is kept.\n';
-  return table(columns, changes.map(row));
+  return table(
+    columns,
+    changes.flatMap((change) => [row(change), ...(wide ? moreRows(change) : [])]),
+  );
+}
+
+/** The causes and keys that do not fit the first line. */
+function moreRows({ causes, keys, moreCauses, moreKeys }: ChangeRecord): string[][] {
+  const listed = (texts: readonly string[], unlisted: number): readonly string[] =>
+    unlisted > 0 ? [...texts, `and ${unlisted} more`] : texts;
+  const allCauses = listed(causes.map(causeText), moreCauses).slice(1);
+  const allKeys = listed(keys, moreKeys).slice(1);
+  return Array.from({ length: Math.max(allCauses.length, allKeys.length) }, (_, i) => [
+    '',
+    '',
+    allCauses[i] ?? '',
+    allKeys[i] ?? '',
+  ]);
 }
 
 function row(change: ChangeRecord): string[] {

@@ -1,25 +1,28 @@
 import { ListNodesResponse, type NodeStatus } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Command } from 'commander';
-import { ask, withClient } from '../client.ts';
-import { type ClientFlags, withClientFlags } from '../flags.ts';
+import { ask } from '../client.ts';
 import { duration, orDash, sequence, since } from '../format.ts';
 import { stateText } from '../node-text.ts';
-import { show } from '../output.ts';
 import { table } from '../table.ts';
+import { present, type ViewFlags, withViewFlags } from '../view.ts';
 
 export const nodesCommand = (): Command =>
-  withClientFlags(
+  withViewFlags(
     new Command('nodes')
       .description('what each node has in its kernel, and how far behind it is')
       .argument('[selector...]', 'names, or zone=ZONE, driver=NAME, state=current|late|refusing|disconnected'),
   )
-    .addHelpText('after', '\nExamples:\n  octoplane nodes\n  octoplane nodes zone=a state=late -o wide')
-    .action(async (selectors: readonly string[], flags: ClientFlags) => {
-      const answer = await withClient(flags, (client) =>
-        ask<ListNodesResponse>((...call) => client.listNodes({ selectors }, ...call)),
-      );
-      show(ListNodesResponse.toJSON(answer) as object, flags.output, (wide) => nodesTable(answer.nodes, wide));
-    });
+    .addHelpText(
+      'after',
+      '\nExamples:\n  octoplane nodes\n  octoplane nodes zone=a state=late -o wide\n  octoplane nodes --watch',
+    )
+    .action((selectors: readonly string[], flags: ViewFlags) =>
+      present(flags, {
+        ask: (client) => ask<ListNodesResponse>((...call) => client.listNodes({ selectors }, ...call)),
+        toJson: ListNodesResponse.toJSON,
+        asTable: ({ nodes }, wide) => nodesTable(nodes, wide),
+      }),
+    );
 
 const columns = ['NAME', 'STATE', 'ZONE', 'DRIVER', 'VERSION', 'LAG', 'LATENCY', 'LAST ACK'];
 const wideColumns = ['RELEASE', 'PEER', 'SENT', 'VALIDATE', 'APPLY', 'READ BACK', 'LAST ERROR'];

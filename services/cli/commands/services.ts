@@ -5,30 +5,34 @@ import {
   type ServiceStatus,
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Command } from 'commander';
-import { ask, withClient } from '../client.ts';
+import { ask } from '../client.ts';
 import { CliError } from '../errors.ts';
-import { type ClientFlags, withClientFlags } from '../flags.ts';
 import { orDash, sequence } from '../format.ts';
-import { show } from '../output.ts';
 import { table } from '../table.ts';
+import { present, type ViewFlags, withViewFlags } from '../view.ts';
 
 export const servicesCommand = (): Command =>
-  withClientFlags(
+  withViewFlags(
     new Command('services')
       .description('Services, their addresses, and on how many nodes their newest version is programmed')
       .argument('[namespace/name]', 'one Service, with its endpoints'),
   )
     .addHelpText('after', '\nExamples:\n  octoplane services\n  octoplane services default/web')
-    .action(async (service: string | undefined, flags: ClientFlags) => {
-      const answer = await withClient(flags, (client) =>
-        ask<ListServicesResponse>((...call) => client.listServices({ service: service ?? '' }, ...call)),
-      );
-      if (service !== undefined && answer.services.length === 0)
-        throw new CliError(`there is no Service ${service}; octoplane services lists them`);
-      show(ListServicesResponse.toJSON(answer) as object, flags.output, (wide) =>
-        service === undefined ? servicesTable(answer.services, wide) : answer.services.map(describe).join('\n'),
-      );
-    });
+    .action((service: string | undefined, flags: ViewFlags) =>
+      present(flags, {
+        ask: async (client) => {
+          const answer = await ask<ListServicesResponse>((...call) =>
+            client.listServices({ service: service ?? '' }, ...call),
+          );
+          if (service !== undefined && answer.services.length === 0)
+            throw new CliError(`there is no Service ${service}; octoplane services lists them`);
+          return answer;
+        },
+        toJson: ListServicesResponse.toJSON,
+        asTable: ({ services }, wide) =>
+          service === undefined ? servicesTable(services, wide) : services.map(describe).join('\n'),
+      }),
+    );
 
 function servicesTable(services: readonly ServiceStatus[], wide: boolean): string {
   if (services.length === 0) return 'No Services.\n';

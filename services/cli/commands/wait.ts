@@ -35,13 +35,9 @@ export const waitCommand = (): Command =>
       .argument('[namespace/name]', 'the newest change of this Service; without it, the newest change of all')
       .addOption(new Option('--version <n>', 'a version, as history shows it').argParser(positiveInteger))
       .addOption(
-        new Option('--endpoint <ip:port>', 'until every node that is to send connections there has it').argParser(
-          endpoint,
-        ),
+        flag('--endpoint <ip:port>', 'until every node that is to send connections there has it').argParser(endpoint),
       )
-      .addOption(
-        new Option('--gone <ip:port>', 'until no node sends new connections there any more').argParser(endpoint),
-      )
+      .addOption(flag('--gone <ip:port>', 'until no node sends new connections there any more').argParser(endpoint))
       .addOption(flag('--nodes <selector>', 'only these: names, zone=ZONE, driver=NAME; repeatable').argParser(list))
       .addOption(
         flag('--quorum <share>', 'be content with so many nodes, or so many percent of them: 99%, 3').argParser(quorum),
@@ -104,8 +100,8 @@ async function follow(
   let last: WaitResponse | undefined;
   try {
     for await (const report of reports as AsyncIterable<WaitResponse>) {
+      showProgress(report, last, flags.verbose ?? false);
       last = report;
-      showProgress(report, flags.verbose ?? false);
     }
   } catch (error) {
     if (last === undefined || (error as ServiceError).code !== status.DEADLINE_EXCEEDED) throw error;
@@ -116,9 +112,11 @@ async function follow(
   return last;
 }
 
-/** One line that is written over on a terminal; a line for each report where asked for; otherwise nothing. */
-function showProgress(report: WaitResponse, isVerbose: boolean): void {
-  if (isVerbose) process.stderr.write(`${describeProgress(report)}\n`);
+/** One line that is written over on a terminal; a line for each step where asked for; otherwise nothing. */
+function showProgress(report: WaitResponse, before: WaitResponse | undefined, isVerbose: boolean): void {
+  const isStep = report.programmed !== before?.programmed || report.nodes !== before.nodes;
+  if (isVerbose && isStep) process.stderr.write(`${describeProgress(report)}\n`);
+  else if (isVerbose) return;
   else if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${describeProgress(report)}`);
 }
 

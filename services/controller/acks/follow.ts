@@ -8,7 +8,8 @@ export interface FollowSurroundings extends WaitSurroundings {
 
 export interface FollowOptions extends Pick<WaitOptions, 'goal' | 'rules'> {
   /**
-   * `each`: at once, then at most ten times a second while something changes, and without delay when it is done. `last`: only when it is done.
+   * `each`: at once, then at most ten times a second while something changes and at least once, because nodes that are late become later; and without
+   * delay when it is done. `last`: only when it is done.
    */
   readonly reports: 'each' | 'last';
   /** False: the receiver is behind, and nothing is reported until `drained`. */
@@ -25,6 +26,8 @@ export interface Following {
 /** What a person can follow; a list of 100 late nodes for every ack of 5,000 would slow the acks. */
 const reportIntervalMs = 100;
 
+const longestSilenceMs = 1000;
+
 /** A wait, reported. It ends when it is done, or is stopped. */
 export function follow(surroundings: FollowSurroundings, { goal, rules, reports, report }: FollowOptions): Following {
   const { clock, onAdvance } = surroundings;
@@ -38,18 +41,14 @@ export function follow(surroundings: FollowSurroundings, { goal, rules, reports,
     isScheduled = false;
     if (isBlocked || hasStopped) return;
     cancelLater();
-    const earlyMs = reports === 'each' ? (notBeforeUs - clock.nowUs()) / 1000 : Number.POSITIVE_INFINITY;
-    const isEarly = earlyMs > 0;
-    const progress = isEarly && !wait.mayBeDone ? null : wait.progress();
-    if (progress !== null && (progress.isDone || !isEarly)) {
+    const earlyMs = reports === 'each' ? Math.max(0, (notBeforeUs - clock.nowUs()) / 1000) : Number.POSITIVE_INFINITY;
+    const progress = earlyMs > 0 && !wait.mayBeDone ? null : wait.progress();
+    if (progress !== null && (progress.isDone || earlyMs === 0)) {
       notBeforeUs = clock.nowUs() + reportIntervalMs * 1000;
       isBlocked = !report(progress);
     }
     if (progress?.isDone) stop();
-    else
-      lookAgainIn(
-        Math.min(isEarly ? earlyMs : Number.POSITIVE_INFINITY, progress?.againMs ?? Number.POSITIVE_INFINITY),
-      );
+    else lookAgainIn(Math.min(earlyMs > 0 ? earlyMs : longestSilenceMs, progress?.againMs ?? Number.POSITIVE_INFINITY));
   };
   const lookAgainIn = (ms: number) => {
     if (Number.isFinite(ms)) cancelLater = clock.after(ms, look);

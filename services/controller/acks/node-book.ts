@@ -72,7 +72,7 @@ export class NodeBook {
     return this.#records.size;
   }
 
-  get records(): Iterable<NodeRecord> {
+  get records(): IteratorObject<NodeRecord> {
     return this.#records.values();
   }
 

@@ -6,13 +6,15 @@ import {
 } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { ServiceName } from '@octoplane/model/keys.ts';
 import type { Logger } from 'pino';
+import { lateness } from '../acks/lateness.ts';
 import { type NodeState, stateOf } from '../acks/node-record.ts';
 import { type NodeSelection, parseSelectors, SelectorError } from '../acks/selectors.ts';
 import { AdminError } from './admin-error.ts';
 import { type ExplainDependencies, explainCall } from './explain-call.ts';
 import { Coverage, type Directory, serviceToProto } from './services.ts';
-import { changeToProto, nodeToProto } from './to-proto.ts';
+import { changeToProto, lateToProto, nodeToProto, slowestFirst } from './to-proto.ts';
 import { conditionOf, hasRead, rulesOf, serveWait, type WaitDependencies } from './wait-call.ts';
+import { serveWatch } from './watch-call.ts';
 
 export interface AdminDependencies extends WaitDependencies, ExplainDependencies {
   /** By name the first cluster's; `clusters` one by one. */
@@ -67,6 +69,15 @@ export function adminService(dependencies: AdminDependencies): AdminServiceServe
     }),
 
     explain: unary(dependencies, (request) => explainCall(request, dependencies)),
+
+    watch(call) {
+      try {
+        requireAdmin(dependencies, call);
+        serveWatch(call, dependencies);
+      } catch (error) {
+        call.emit('error', grpcError(error, dependencies.logger));
+      }
+    },
 
     wait(call) {
       try {
@@ -153,12 +164,20 @@ function statusOf({
   release,
   history,
   book,
+  census,
+  clock,
   startedAtMs,
   directory,
   locationOf,
 }: AdminDependencies): GetStatusResponse {
   const counts: Record<NodeState, number> = { current: 0, late: 0, refusing: 0, disconnected: 0 };
-  for (const record of book.records) counts[stateOf(record)]++;
+  const byDriver = new Map<string, number>();
+  for (const record of book.records) {
+    counts[stateOf(record)]++;
+    if (record.driver !== '') byDriver.set(record.driver, (byDriver.get(record.driver) ?? 0) + 1);
+  }
+  const newest = history.at(history.head);
+  const nowUs = clock.nowUs();
   let servicePorts = 0;
   let endpoints = 0;
   let services = 0;
@@ -190,5 +209,14 @@ function statusOf({
     nodesRefusing: counts.refusing,
     nodesDisconnected: counts.disconnected,
     rejected: [...directory.rejected()],
+    troubled: slowestFirst([...book.records].filter((record) => stateOf(record) !== 'current'))
+      .slice(0, maxTroubled)
+      .map((record) => lateToProto(record.name, record.reported, lateness(record, history, nowUs))),
+    lastChange: newest ? changeToProto(newest, history.epoch, book.convergence(newest.sequence)) : undefined,
+    settlingMs: census.settlingMs(),
+    nodesMissing: census.missing().length,
+    drivers: [...byDriver].sort(([a], [b]) => (a < b ? -1 : 1)).map(([driver, nodes]) => ({ driver, nodes })),
   };
 }
+
+const maxTroubled = 10;

@@ -93,8 +93,7 @@ export function progressToProto(
 ): WaitResponse {
   const { nodes, programmed, required, ignored, uncounted, settlingMs, isDone } = progress;
   const known = (records: readonly NodeRecord[]): LateNode[] =>
-    records
-      .toSorted((a, b) => a.programmed - b.programmed)
+    slowestFirst(records)
       .slice(0, maxLateNodes)
       .map((record) => lateToProto(record.name, record.reported, whyLate(record)));
   const unknown = progress.unknown.map(({ name, hasNodeObject }) =>
@@ -115,7 +114,10 @@ export function progressToProto(
   };
 }
 
-const lateToProto = (name: string, programmed: Version | null, { reason, words }: Lateness): LateNode => ({
+export const slowestFirst = (records: readonly NodeRecord[]): readonly NodeRecord[] =>
+  records.toSorted((a, b) => a.programmed - b.programmed);
+
+export const lateToProto = (name: string, programmed: Version | null, { reason, words }: Lateness): LateNode => ({
   name,
   programmed: programmed ?? undefined,
   why: words,

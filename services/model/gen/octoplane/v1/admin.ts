@@ -48,6 +48,23 @@ export interface GetStatusResponse {
   readonly nodesRefusing: number;
   readonly nodesDisconnected: number;
   readonly rejected: readonly RejectedObject[];
+  /** Nodes that are not current and why, at most 10, slowest first. */
+  readonly troubled: readonly LateNode[];
+  /** The newest version; unset before the first. */
+  readonly lastChange:
+    | ChangeRecord
+    | undefined;
+  /** WaitResponse.settling_ms. */
+  readonly settlingMs: number;
+  /** Node objects of which no daemon has connected. */
+  readonly nodesMissing: number;
+  /** Known nodes by driver, in the order of names. */
+  readonly drivers: readonly DriverCount[];
+}
+
+export interface DriverCount {
+  readonly driver: string;
+  readonly nodes: number;
 }
 
 export interface SourceStatus {
@@ -657,6 +674,15 @@ export function endpointExplanation_KernelToJSON(object: EndpointExplanation_Ker
   }
 }
 
+export interface WatchRequest {
+  /** The least time between two answers, 0: 200 ms. */
+  readonly intervalMs: number;
+}
+
+export interface WatchResponse {
+  readonly head: Version | undefined;
+}
+
 function createBaseGetStatusRequest(): GetStatusRequest {
   return {};
 }
@@ -723,6 +749,11 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     nodesRefusing: 0,
     nodesDisconnected: 0,
     rejected: [],
+    troubled: [],
+    lastChange: undefined,
+    settlingMs: 0,
+    nodesMissing: 0,
+    drivers: [],
   };
 }
 
@@ -763,6 +794,21 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     for (const v of message.rejected) {
       RejectedObject.encode(v!, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.troubled) {
+      LateNode.encode(v!, writer.uint32(106).fork()).join();
+    }
+    if (message.lastChange !== undefined) {
+      ChangeRecord.encode(message.lastChange, writer.uint32(114).fork()).join();
+    }
+    if (message.settlingMs !== 0) {
+      writer.uint32(120).uint64(message.settlingMs);
+    }
+    if (message.nodesMissing !== 0) {
+      writer.uint32(128).uint32(message.nodesMissing);
+    }
+    for (const v of message.drivers) {
+      DriverCount.encode(v!, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -876,6 +922,46 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.rejected.push(RejectedObject.decode(reader, reader.uint32()));
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.troubled.push(LateNode.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.lastChange = ChangeRecord.decode(reader, reader.uint32());
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.settlingMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.nodesMissing = reader.uint32();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.drivers.push(DriverCount.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -930,6 +1016,27 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
       rejected: globalThis.Array.isArray(object?.rejected)
         ? object.rejected.map((e: any) => RejectedObject.fromJSON(e))
         : [],
+      troubled: globalThis.Array.isArray(object?.troubled)
+        ? object.troubled.map((e: any) => LateNode.fromJSON(e))
+        : [],
+      lastChange: isSet(object.lastChange)
+        ? ChangeRecord.fromJSON(object.lastChange)
+        : isSet(object.last_change)
+        ? ChangeRecord.fromJSON(object.last_change)
+        : undefined,
+      settlingMs: isSet(object.settlingMs)
+        ? globalThis.Number(object.settlingMs)
+        : isSet(object.settling_ms)
+        ? globalThis.Number(object.settling_ms)
+        : 0,
+      nodesMissing: isSet(object.nodesMissing)
+        ? globalThis.Number(object.nodesMissing)
+        : isSet(object.nodes_missing)
+        ? globalThis.Number(object.nodes_missing)
+        : 0,
+      drivers: globalThis.Array.isArray(object?.drivers)
+        ? object.drivers.map((e: any) => DriverCount.fromJSON(e))
+        : [],
     };
   },
 
@@ -971,6 +1078,21 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.rejected?.length) {
       obj.rejected = message.rejected.map((e) => RejectedObject.toJSON(e));
     }
+    if (message.troubled?.length) {
+      obj.troubled = message.troubled.map((e) => LateNode.toJSON(e));
+    }
+    if (message.lastChange !== undefined) {
+      obj.lastChange = ChangeRecord.toJSON(message.lastChange);
+    }
+    if (message.settlingMs !== 0) {
+      obj.settlingMs = Math.round(message.settlingMs);
+    }
+    if (message.nodesMissing !== 0) {
+      obj.nodesMissing = Math.round(message.nodesMissing);
+    }
+    if (message.drivers?.length) {
+      obj.drivers = message.drivers.map((e) => DriverCount.toJSON(e));
+    }
     return obj;
   },
 
@@ -991,6 +1113,98 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.nodesRefusing = object.nodesRefusing ?? 0;
     message.nodesDisconnected = object.nodesDisconnected ?? 0;
     message.rejected = object.rejected?.map((e) => RejectedObject.fromPartial(e)) || [];
+    message.troubled = object.troubled?.map((e) => LateNode.fromPartial(e)) || [];
+    message.lastChange = (object.lastChange !== undefined && object.lastChange !== null)
+      ? ChangeRecord.fromPartial(object.lastChange)
+      : undefined;
+    message.settlingMs = object.settlingMs ?? 0;
+    message.nodesMissing = object.nodesMissing ?? 0;
+    message.drivers = object.drivers?.map((e) => DriverCount.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseDriverCount(): DriverCount {
+  return { driver: "", nodes: 0 };
+}
+
+export const DriverCount: MessageFns<DriverCount> = {
+  encode(message: DriverCount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.driver !== "") {
+      writer.uint32(10).string(message.driver);
+    }
+    if (message.nodes !== 0) {
+      writer.uint32(16).uint32(message.nodes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DriverCount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDriverCount() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.driver = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.nodes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DriverCount {
+    return {
+      driver: isSet(object.driver) ? globalThis.String(object.driver) : "",
+      nodes: isSet(object.nodes) ? globalThis.Number(object.nodes) : 0,
+    };
+  },
+
+  toJSON(message: DriverCount): unknown {
+    const obj: any = {};
+    if (message.driver !== "") {
+      obj.driver = message.driver;
+    }
+    if (message.nodes !== 0) {
+      obj.nodes = Math.round(message.nodes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<DriverCount>, I>>(base?: I): DriverCount {
+    return DriverCount.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DriverCount>, I>>(object: I): DriverCount {
+    const message = createBaseDriverCount() as any;
+    message.driver = object.driver ?? "";
+    message.nodes = object.nodes ?? 0;
     return message;
   },
 };
@@ -4736,6 +4950,146 @@ export const EndpointExplanation: MessageFns<EndpointExplanation> = {
   },
 };
 
+function createBaseWatchRequest(): WatchRequest {
+  return { intervalMs: 0 };
+}
+
+export const WatchRequest: MessageFns<WatchRequest> = {
+  encode(message: WatchRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.intervalMs !== 0) {
+      writer.uint32(8).uint32(message.intervalMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.intervalMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchRequest {
+    return {
+      intervalMs: isSet(object.intervalMs)
+        ? globalThis.Number(object.intervalMs)
+        : isSet(object.interval_ms)
+        ? globalThis.Number(object.interval_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: WatchRequest): unknown {
+    const obj: any = {};
+    if (message.intervalMs !== 0) {
+      obj.intervalMs = Math.round(message.intervalMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WatchRequest>, I>>(base?: I): WatchRequest {
+    return WatchRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchRequest>, I>>(object: I): WatchRequest {
+    const message = createBaseWatchRequest() as any;
+    message.intervalMs = object.intervalMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseWatchResponse(): WatchResponse {
+  return { head: undefined };
+}
+
+export const WatchResponse: MessageFns<WatchResponse> = {
+  encode(message: WatchResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.head !== undefined) {
+      Version.encode(message.head, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.head = Version.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchResponse {
+    return { head: isSet(object.head) ? Version.fromJSON(object.head) : undefined };
+  },
+
+  toJSON(message: WatchResponse): unknown {
+    const obj: any = {};
+    if (message.head !== undefined) {
+      obj.head = Version.toJSON(message.head);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WatchResponse>, I>>(base?: I): WatchResponse {
+    return WatchResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WatchResponse>, I>>(object: I): WatchResponse {
+    const message = createBaseWatchResponse() as any;
+    message.head = (object.head !== undefined && object.head !== null) ? Version.fromPartial(object.head) : undefined;
+    return message;
+  },
+};
+
 /** Needs an admin certificate unless the controller runs --insecure. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
@@ -4803,6 +5157,19 @@ export const AdminServiceService = {
     responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
   },
+  /**
+   * Says that what the other calls answer may have changed, so that a client that shows it asks again: once at the start, then whenever
+   * something changes, no more often than it wants to hear; and once a second while a node is late, because its lag grows by itself. Does not end.
+   */
+  watch: {
+    path: "/octoplane.v1.AdminService/Watch" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchRequest): Buffer => Buffer.from(WatchRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchRequest => WatchRequest.decode(value),
+    responseSerialize: (value: WatchResponse): Buffer => Buffer.from(WatchResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchResponse => WatchResponse.decode(value),
+  },
 } as const;
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
@@ -4821,6 +5188,11 @@ export interface AdminServiceServer extends UntypedServiceImplementation {
   wait: handleServerStreamingCall<WaitRequest, WaitResponse>;
   /** Why a Service is served as it is: the objects and choices behind every endpoint, chosen or not. */
   explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
+  /**
+   * Says that what the other calls answer may have changed, so that a client that shows it asks again: once at the start, then whenever
+   * something changes, no more often than it wants to hear; and once a second while a node is late, because its lag grows by itself. Does not end.
+   */
+  watch: handleServerStreamingCall<WatchRequest, WatchResponse>;
 }
 
 export interface AdminServiceClient extends Client {
@@ -4910,6 +5282,16 @@ export interface AdminServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Says that what the other calls answer may have changed, so that a client that shows it asks again: once at the start, then whenever
+   * something changes, no more often than it wants to hear; and once a second while a node is late, because its lag grows by itself. Does not end.
+   */
+  watch(request: WatchRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchResponse>;
+  watch(
+    request: WatchRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchResponse>;
 }
 
 export const AdminServiceClient = makeGenericClientConstructor(
