@@ -9,11 +9,12 @@ import { Books } from './books.ts';
 import type { StaleAffinity } from './difference.ts';
 import { type Element, elementId, elementText } from './element.ts';
 import { Frame } from './frame-keeper.ts';
-import { KernelTable, TransactionError } from './kernel.ts';
+import { KernelTable } from './kernel.ts';
 import { tableName } from './layout.ts';
 import { NftError } from './libnftables.ts';
 import type { Operation } from './operation.ts';
 import { readTable } from './read-table.ts';
+import { TransactionError } from './refused-transaction.ts';
 import { visibleEntry } from './visible.ts';
 import { TableWatch } from './watch.ts';
 

@@ -3,11 +3,12 @@ import { affinityMapForm } from './chains.ts';
 import { elementId } from './element.ts';
 import { chainsText, type FrameOptions, frameChainNames, hooks, hooksText, removeHookText, setsText } from './frame.ts';
 import { sameBytes, sameBytesText } from './hairpin.ts';
-import type { KernelChain, KernelTable } from './kernel.ts';
+import type { KernelTable } from './kernel.ts';
 import { sameByte, setLayouts } from './layout.ts';
 import { runNft } from './libnftables.ts';
 import { entranceOperations, type Operation } from './operation.ts';
 import type { TableWatch } from './watch.ts';
+import type { KernelChain } from './wire-table.ts';
 
 /** include/uapi/linux/netfilter.h: NF_INET_*. */
 const hookNumbers = { prerouting: 0, forward: 2, output: 3, postrouting: 4 } as const;

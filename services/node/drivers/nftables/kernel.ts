@@ -1,12 +1,14 @@
 import { NetlinkError } from '../../netlink/errors.ts';
-import { eachAttribute, flags, headerLength, type Message, MessageWriter, textOf } from '../../netlink/message.ts';
+import { eachAttribute, flags, headerLength, type Message, MessageWriter } from '../../netlink/message.ts';
 import { NetlinkSocket, protocols } from '../../netlink/socket.ts';
 import { type Element, elementsEqual } from './element.ts';
 import { layoutOf, type SetLayout, tableName } from './layout.ts';
 import type { Operation } from './operation.ts';
-import { attributes, beginBatch, beginMessage, endBatch, headerBytes, messageTypes, setCommentIn } from './wire.ts';
+import { Places, TransactionError } from './refused-transaction.ts';
+import { attributes, beginBatch, beginMessage, endBatch, headerBytes, messageTypes } from './wire.ts';
 import { writeAffinityMap, writeChain, writeRule } from './wire-chain.ts';
 import { beginElements, endElements, readElement, writeElement } from './wire-element.ts';
+import { type KernelChain, type KernelSet, readChain, readRule, readSet, tableOf } from './wire-table.ts';
 
 /** An attribute holds less than 64 KiB; the largest element of ours takes under 400 bytes. */
 const elementsBytes = 60_000;
@@ -14,41 +16,6 @@ const elementsBytes = 60_000;
 const largeBatchBytes = 256 * 1024;
 /** Elements asked for in one request: their answers must fit the receive buffer. */
 const readAtOnce = 64;
-
-export interface KernelSet {
-  readonly name: string;
-  readonly timeoutMs: number;
-  /** How many elements it has; null where the kernel does not say (before 6.15 or so). */
-  readonly count: number | null;
-  readonly comment: string | null;
-}
-
-export interface KernelChain {
-  readonly name: string;
-  /** null: a regular chain. */
-  readonly hook: {
-    readonly type: string;
-    readonly number: number;
-    readonly priority: number;
-    readonly drops: boolean;
-  } | null;
-}
-
-/** A transaction that the kernel refused; nothing of it is in effect. */
-export class TransactionError extends Error {
-  override readonly name = 'TransactionError';
-  /** Each refusal with the operation that it is about, if that could be told. */
-  readonly refusals: readonly { readonly error: NetlinkError; readonly operation: Operation | null }[];
-  constructor(refusals: readonly { readonly error: NetlinkError; readonly operation: Operation | null }[]) {
-    const [first] = refusals;
-    super(`nf_tables refused a transaction: ${first?.error.message ?? 'no reason given'}`, { cause: first?.error });
-    this.refusals = refusals;
-  }
-
-  get code(): string {
-    return this.refusals[0]?.error.code ?? '';
-  }
-}
 
 /** Our table in the kernel's words, by netlink. */
 export class KernelTable implements Disposable {
@@ -178,62 +145,18 @@ export class KernelTable implements Disposable {
   }
 
   sets(): KernelSet[] {
-    const found: KernelSet[] = [];
-    this.#dumpTable(messageTypes.getSet, found, (body) => {
-      let name = '';
-      let timeoutMs = 0;
-      let count: number | null = null;
-      let comment: string | null = null;
-      eachAttribute(body, headerBytes, body.length, (type, start, end) => {
-        if (type === attributes.setName) name = textOf(body, start, end);
-        else if (type === attributes.setTimeout) timeoutMs = Number(body.readBigUInt64BE(start));
-        else if (type === attributes.setCount) count = body.readUInt32BE(start);
-        else if (type === attributes.setUserData) comment = setCommentIn(body, start, end);
-      });
-      return { name, timeoutMs, count, comment };
-    });
-    return found;
+    return this.#dumpTable(messageTypes.getSet, readSet);
   }
 
   chains(): KernelChain[] {
-    const found: KernelChain[] = [];
-    this.#dumpTable(messageTypes.getChain, found, (body) => {
-      let name = '';
-      let type = '';
-      let drops = false;
-      let hook: { number: number; priority: number } | null = null;
-      eachAttribute(body, headerBytes, body.length, (attribute, start, end) => {
-        if (attribute === attributes.chainName) name = textOf(body, start, end);
-        else if (attribute === attributes.chainType) type = textOf(body, start, end);
-        else if (attribute === attributes.chainPolicy) drops = body.readUInt32BE(start) === 0;
-        else if (attribute === attributes.chainHook) {
-          const place = { number: 0, priority: 0 };
-          eachAttribute(body, start, end, (part, from) => {
-            if (part === 1) place.number = body.readUInt32BE(from);
-            else if (part === 2) place.priority = body.readInt32BE(from);
-          });
-          hook = place;
-        }
-      });
-      return { name, hook: hook === null ? null : { ...(hook as { number: number; priority: number }), type, drops } };
-    });
-    return found;
+    return this.#dumpTable(messageTypes.getChain, readChain);
   }
 
   /** The rules of every chain, as bytes that are equal exactly when the rules are. */
   rules(): Map<string, string> {
-    const found: { readonly chain: string; readonly expressions: string }[] = [];
-    this.#dumpTable(messageTypes.getRule, found, (body) => {
-      let chain = '';
-      let expressions = '';
-      eachAttribute(body, headerBytes, body.length, (type, start, end) => {
-        if (type === attributes.ruleChain) chain = textOf(body, start, end);
-        else if (type === attributes.ruleExpressions) expressions = body.toString('latin1', start, end);
-      });
-      return { chain, expressions };
-    });
     const rules = new Map<string, string>();
-    for (const { chain, expressions } of found) rules.set(chain, `${rules.get(chain) ?? ''}|${expressions}`);
+    for (const { chain, expressions } of this.#dumpTable(messageTypes.getRule, readRule))
+      rules.set(chain, `${rules.get(chain) ?? ''}|${expressions}`);
     return rules;
   }
 
@@ -389,7 +312,8 @@ export class KernelTable implements Disposable {
     this.#socket.dump(writer.bytes, (message) => eachElement(message, layout, visit), restart);
   }
 
-  #dumpTable<Item>(type: number, found: Item[], read: (body: Buffer) => Item): void {
+  #dumpTable<Item>(type: number, read: (body: Buffer) => Item): Item[] {
+    const found: Item[] = [];
     const writer = this.#writer;
     writer.reset();
     beginMessage(writer, type, flags.dump, this.#socket.nextSequence());
@@ -408,16 +332,8 @@ export class KernelTable implements Disposable {
       // Those that do filter say that there is no such table: nothing is found.
       if (!(error instanceof NetlinkError && error.code === 'ENOENT')) throw error;
     }
+    return found;
   }
-}
-
-/** The table that a message is about, or null. */
-export function tableOf(body: Buffer): string | null {
-  let table: string | null = null;
-  eachAttribute(body, headerBytes, body.length, (type, start, end) => {
-    if (type === attributes.table) table = textOf(body, start, end);
-  });
-  return table;
 }
 
 function eachElement(message: Message, layout: SetLayout, visit: (element: Element | null) => void): void {
@@ -447,21 +363,4 @@ function sameAttributes(a: Buffer, start: number, end: number, b: Buffer, from: 
 function affinityLayout(name: string): SetLayout {
   const ip = name.startsWith('affinity6') ? 'ip6' : 'ip4';
   return { name, key: [ip], value: [ip, 'port'], type: '', interval: false, meaning: '' };
-}
-
-/** Which operation a refusal is about: by the message's sequence number and the place of the attribute in it. */
-class Places {
-  readonly #bySequence = new Map<number, { readonly offset: number; readonly operation: Operation }[]>();
-
-  add(sequence: number, offset: number, operation: Operation): void {
-    const places = this.#bySequence.get(sequence);
-    if (places) places.push({ offset, operation });
-    else this.#bySequence.set(sequence, [{ offset, operation }]);
-  }
-
-  find(error: NetlinkError): Operation | null {
-    const places = this.#bySequence.get(error.sequence) ?? [];
-    if (places.length === 1 || error.offset < 0) return places.length === 1 ? (places[0]?.operation ?? null) : null;
-    return places.findLast(({ offset }) => offset <= error.offset)?.operation ?? null;
-  }
 }

@@ -22,10 +22,11 @@ import {
   usesCluster,
   usesLocal,
 } from './frontends.ts';
-import type { KernelSet, KernelTable } from './kernel.ts';
+import type { KernelTable } from './kernel.ts';
 import { hasLayout, localIndex, setLayouts, setsOf } from './layout.ts';
 import { sameEndpoint } from './slots.ts';
 import { visibleEntry } from './visible.ts';
+import type { KernelSet } from './wire-table.ts';
 
 /**
  * Reads the table into the books and returns the entries found.

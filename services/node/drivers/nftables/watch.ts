@@ -1,8 +1,9 @@
 import { eachAttribute, type Message } from '../../netlink/message.ts';
 import { NetlinkSocket, protocols } from '../../netlink/socket.ts';
-import { type KernelTable, tableOf } from './kernel.ts';
+import type { KernelTable } from './kernel.ts';
 import { tableName } from './layout.ts';
 import { attributes, headerBytes, messageTypes } from './wire.ts';
+import { tableOf } from './wire-table.ts';
 
 /** include/uapi/linux/netfilter/nfnetlink.h */
 const NFNLGRP_NFTABLES = 7;
