@@ -1,5 +1,6 @@
 import { parseCidr } from '@octoplane/model/address.ts';
 import { describe, expect, it } from 'vitest';
+import { isOurs } from '../iptables/names.ts';
 import { areHeld, parseSaved, removeText, restoreText } from './iptables.ts';
 import { type RuleOptions, rulesFor } from './rules.ts';
 
@@ -19,6 +20,11 @@ const textOf = (family: 'IPv4' | 'IPv6', changed: Partial<RuleOptions> = {}): st
     .replaceAll(/octoplane [0-9a-f]{12}/g, 'octoplane VERSION');
 
 describe('the rules', () => {
+  it('are in chains that the iptables driver, which removes what it has left, does not take for its own', () => {
+    const chains = rulesFor('IPv4', options).flatMap(({ chains: own }) => [...own.keys()]);
+    expect(chains.filter(isOurs)).toEqual([]);
+  });
+
   it('of a node with pod networks, IPv4', async () => {
     await expect(textOf('IPv4')).toMatchFileSnapshot('rules.golden.ipv4');
   });
@@ -34,7 +40,7 @@ describe('the rules', () => {
   it('masquerade every client when that is asked for', () => {
     const text = textOf('IPv4', { masqueradeAll: true });
     expect(text).toContain(
-      '-A OCTO-IPVS-NAT -m set --match-set octo-ipvs-internal-4 dst,dst -j MARK --set-xmark 0x4000/0x4000',
+      '-A OCTOIPVS-NAT -m set --match-set octo-ipvs-internal-4 dst,dst -j MARK --set-xmark 0x4000/0x4000',
     );
     expect(text).not.toContain('-s 10.244.0.0/16 -j RETURN');
   });
@@ -79,8 +85,8 @@ describe('rules in the kernel', () => {
   });
 
   it.each([
-    ['a rule is missing', (text: string) => text.replace(/-A OCTO-IPVS-POST .*\n/, '')],
-    ['a rule was added', (text: string) => text.replace(/(-A OCTO-IPVS-POST .*\n)/, '$1$1')],
+    ['a rule is missing', (text: string) => text.replace(/-A OCTOIPVS-POST .*\n/, '')],
+    ['a rule was added', (text: string) => text.replace(/(-A OCTOIPVS-POST .*\n)/, '$1$1')],
     ['a jump is missing', (text: string) => text.replace(/-A FORWARD .*\n/, '')],
     ['another version wrote them', (text: string) => text.replace(/octoplane [0-9a-f]/, 'octoplane x')],
     ['there are none', () => ''],
@@ -94,7 +100,7 @@ describe('rules in the kernel', () => {
       .map((rules) => restoreText(rules, old.get(rules.table) ?? []))
       .join('');
     expect(text).toContain('-D FORWARD -m comment');
-    expect(text).toContain('-X OCTO-IPVS-INVALID');
+    expect(text).toContain('-X OCTOIPVS-INVALID');
     expect(text).not.toContain('DOCKER');
   });
 
@@ -102,8 +108,8 @@ describe('rules in the kernel', () => {
     const found = parseSaved(saved('IPv4'));
     const lines = removeText('filter', found.get('filter') ?? []).split('\n');
     const first = (start: string) => lines.findIndex((line) => line.startsWith(start));
-    expect(first('-D INPUT')).toBeLessThan(first('-F OCTO-IPVS-IN'));
-    expect(first('-F OCTO-IPVS-REJECT')).toBeLessThan(first('-X OCTO-IPVS-IN'));
+    expect(first('-D INPUT')).toBeLessThan(first('-F OCTOIPVS-IN'));
+    expect(first('-F OCTOIPVS-REJECT')).toBeLessThan(first('-X OCTOIPVS-IN'));
     expect(lines.join('\n')).not.toContain('DOCKER');
   });
 });

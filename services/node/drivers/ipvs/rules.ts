@@ -33,7 +33,8 @@ export interface TableRules {
   readonly jumps: readonly { readonly chain: string; readonly rule: string }[];
 }
 
-export const chainPrefix = 'OCTO-IPVS-';
+/** Not OCTO-, by which the iptables driver knows its own. */
+export const chainPrefix = 'OCTOIPVS-';
 
 export function rulesFor(family: Family, options: RuleOptions): readonly TableRules[] {
   const rules = [mangleRules(family, options), natRules(family, options), filterRules(family, options)];
@@ -54,6 +55,7 @@ function mangleRules(family: Family, { clusterCidrs }: RuleOptions): TableRules 
   const inCluster = ofFamily(clusterCidrs, family).map((cidr) => `-s ${formatCidr(cidr)} -g ${chainPrefix}NEAR`);
   const ranges = `${on(family, 'ranged', 'dst,dst')} ${on(family, 'sources', 'dst,dst,src', '! ')} -j DROP`;
   const away = on(family, 'away', 'dst,dst');
+  const notNear = on(family, 'near', 'dst,dst', '! ');
   const toAll = `-j SET --map-set ${setSpec('near', family).name} dst,dst --map-mark`;
   const chains = new Map([
     // The node's own packets in the second rule are those without a virtual service, which have come in again through lo.
@@ -61,9 +63,10 @@ function mangleRules(family: Family, { clusterCidrs }: RuleOptions): TableRules 
       `${chainPrefix}PRE`,
       [ranges, `-m addrtype --src-type LOCAL -g ${chainPrefix}NEAR`, ...inCluster, `${away} -j DROP`],
     ],
-    [`${chainPrefix}NEAR`, [`${on(family, 'near', 'dst,dst', '! ')} ${away} -j DROP`, toAll]],
-    // Nothing is dropped here for want of endpoints: the sender would be told, by an error of its system call.
-    [`${chainPrefix}OUT`, [ranges, toAll]],
+    [`${chainPrefix}NEAR`, [`${notNear} ${away} -j DROP`, toAll]],
+    // What else is dropped for want of endpoints here is so after it has come in again through lo: here the sender would be told, by
+    // an error of its system call. TCP is not told; and where connections of the last endpoint drain, IPVS would refuse.
+    [`${chainPrefix}OUT`, [ranges, `-p tcp ${notNear} ${away} -j DROP`, toAll]],
   ]);
   const jump = (chain: string, to: string) => ({ chain, rule: `-m conntrack --ctstate NEW -j ${chainPrefix}${to}` });
   return { table: 'mangle', chains, jumps: [jump('PREROUTING', 'PRE'), jump('OUTPUT', 'OUT')] };
