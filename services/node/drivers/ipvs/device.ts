@@ -18,7 +18,7 @@ const types = {
 } as const;
 const linkAttributes = { name: 3, mtu: 4, linkInfo: 18, kind: 1 } as const;
 const addressAttributes = { address: 1, local: 2, flags: 8 } as const;
-const routeAttributes = { destination: 1, outInterface: 4, table: 15 } as const;
+const routeAttributes = { destination: 1, outInterface: 4, metrics: 8, mtu: 2, table: 15 } as const;
 const groups = { link: 1, ipv4Address: 5, ipv4Route: 7, ipv6Address: 9, ipv6Route: 11 } as const;
 const iffUp = 1;
 const iffLoopback = 8;
@@ -49,6 +49,8 @@ export interface NodeAddress {
 export class ServiceDevice implements Disposable {
   readonly #socket: NetlinkSocket;
   readonly #writer = new MessageWriter();
+  /** The largest packet that every way out of this node takes; 0: not known. */
+  #mtu = 0;
 
   private constructor(socket: NetlinkSocket) {
     this.#socket = socket;
@@ -100,6 +102,29 @@ export class ServiceDevice implements Disposable {
     this.#writer.end();
     const [error] = this.#socket.exchange(this.#writer.bytes);
     if (error && error.code !== 'ENODEV') throw error;
+  }
+
+  /**
+   * What routes are made with from now on. To a local address the kernel sends packets as large as its loopback takes, and asks
+   * that they are not fragmented; when IPVS then finds that the endpoint's device takes less, a client on this node loses its
+   * first large datagram to each service.
+   */
+  measure(): void {
+    let least = 0;
+    this.#begin(types.getLink, flags.request | flags.dump, Buffer.alloc(linkHeaderLength));
+    this.#writer.end();
+    this.#socket.dump(
+      this.#writer.bytes,
+      ({ body }) => {
+        const { name, mtu } = readLink(body);
+        const isWayOut = (body.readUInt32LE(8) & (iffUp | iffLoopback)) === iffUp && name !== deviceName;
+        if (isWayOut && mtu > 0) least = least === 0 ? mtu : Math.min(least, mtu);
+      },
+      () => {
+        least = 0;
+      },
+    );
+    this.#mtu = least;
   }
 
   /** Makes addresses local, or no longer so. What is so already stays. @returns the first refusal */
@@ -257,6 +282,12 @@ export class ServiceDevice implements Disposable {
     this.#writer.attribute(routeAttributes.destination, ipToBytes(ip));
     const at = this.#writer.reserve(routeAttributes.outInterface, 4);
     this.#writer.target.writeInt32LE(device, at);
+    if (what === 'add' && this.#mtu > 0) {
+      const metrics = this.#writer.beginNested(routeAttributes.metrics);
+      const mtuAt = this.#writer.reserve(routeAttributes.mtu, 4);
+      this.#writer.target.writeUInt32LE(this.#mtu, mtuAt);
+      this.#writer.endNested(metrics);
+    }
     this.#writer.end();
   }
 
@@ -285,6 +316,16 @@ function routeHeader(family: Family, length: number): Buffer {
   return header;
 }
 
+function readLink(body: Buffer): { readonly name: string; readonly mtu: number } {
+  let name = '';
+  let mtu = 0;
+  eachAttribute(body, linkHeaderLength, body.length, (type, start, end) => {
+    if (type === linkAttributes.name) name = textOf(body, start, end);
+    else if (type === linkAttributes.mtu) mtu = body.readUInt32LE(start);
+  });
+  return { name, mtu };
+}
+
 function readAddress(body: Buffer): Ip | null {
   let ip: Ip | null = null;
   eachAttribute(body, addressHeaderLength, body.length, (type, start, end) => {
@@ -300,11 +341,7 @@ function disturbance(type: number, body: Buffer): string | null {
   if (type === types.newAddress || type === types.delAddress) return 'an address of this node came or went';
   if (type === types.delRoute && body.readUInt8(5) === ourProtocol) return 'a route to a service address was removed';
   if (type !== types.delLink && type !== types.newLink) return null;
-  let name = '';
-  eachAttribute(body, linkHeaderLength, body.length, (attribute, start, end) => {
-    if (attribute === linkAttributes.name) name = textOf(body, start, end);
-  });
-  if (name !== deviceName) return null;
+  if (readLink(body).name !== deviceName) return null;
   const gone = type === types.delLink || (body.readUInt32LE(8) & iffUp) === 0;
   return gone ? `the device ${deviceName} was removed or taken down` : null;
 }

@@ -52,6 +52,7 @@ export class Frame {
       device.create();
       repaired++;
     }
+    device.measure();
     for (const family of this.#families) {
       for (const spec of setsOf(family)) if (sets.create(spec)) repaired++;
       if (await iptables.ensure(family, rulesFor(family, this.#rules))) repaired++;
