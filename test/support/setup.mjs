@@ -32,6 +32,7 @@ const testTools = [
   { name: 'conntrack', shownBy: ['/usr/sbin/conntrack'] },
   { name: 'etcd-server', shownBy: ['/usr/bin/etcd'] },
   { name: 'user-mode-linux', shownBy: ['/usr/bin/linux.uml'] },
+  { name: 'ipvsadm', shownBy: ['/usr/sbin/ipvsadm', '/sbin/ipvsadm'] },
   { name: 'kmod', shownBy: ['/sbin/modprobe', '/usr/sbin/modprobe'] },
 ];
 const packagesFor = {

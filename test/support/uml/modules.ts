@@ -11,6 +11,7 @@ export function guestIsLacking(): string | null {
     return 'the package user-mode-linux is missing: apt-get install user-mode-linux (Debian has it for amd64)';
   if (!['/sbin/depmod', '/usr/sbin/depmod'].some(existsSync))
     return 'the package kmod is missing: apt-get install kmod';
+  if (!existsSync('/usr/bin/taskset')) return 'taskset is missing: apt-get install util-linux';
   if (!existsSync('/usr/sbin/ipvsadm') && !existsSync('/sbin/ipvsadm'))
     return 'the package ipvsadm is missing: apt-get install ipvsadm';
   return null;

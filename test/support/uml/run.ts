@@ -1,12 +1,12 @@
 /**
- * `node test/support/uml/run.ts COMMAND [ARGUMENT...]`: runs a command of this machine on a kernel that has IPVS, for example
- * `node test/support/uml/run.ts npm run demo -- --driver ipvs`. Ends with the command's exit code, and after ten minutes at the latest.
+ * `npm run guest -- COMMAND [ARGUMENT...]`: runs a command of this machine on a kernel that has IPVS, for example
+ * `npm run guest -- npm run demo -- --driver ipvs`. Ends with the command's exit code, and after ten minutes at the latest.
  */
 import { runInGuest } from './guest.ts';
 
 const [program, ...args] = process.argv.slice(2);
 if (program === undefined) {
-  console.error('usage: node test/support/uml/run.ts COMMAND [ARGUMENT...]');
+  console.error('usage: npm run guest -- COMMAND [ARGUMENT...]');
   process.exit(2);
 }
 const interrupted = new AbortController();
