@@ -15,13 +15,13 @@ import { listensOn } from '../support/scenarios/sockets.ts';
 const vip = '10.96.0.10';
 const ports = [{ port: 8080 }];
 
-await describeEachDriver((driver) => {
+await describeEachDriver((driver, column) => {
   let lab: Lab;
   let cluster: Cluster;
 
   beforeAll(async () => {
     lab = await Lab.create({ families: ['IPv4'] });
-    for (const { name } of lab.nodes) putNeighbour(lab, name);
+    for (const { name } of lab.nodes) putNeighbour(lab, name, column);
     cluster = await Cluster.start(lab, { driver, nodeFlags: ['--sync-period', '2s'] });
     for (const pod of ['pod-1a', 'pod-2a']) await lab.serve(pod, 'IPv4', 8080);
   });
@@ -117,7 +117,7 @@ await describeEachDriver((driver) => {
     await untilAnswered(lab, 'pod-1b', vip, 80);
     await cluster.settled();
     expect(await answers()).toBe('pod-1a');
-    expect(neighbourText(lab, 'node-1')).not.toBe('');
+    expect(neighbourText(lab, 'node-1', column)).not.toBe('');
   });
 
   it('a daemon that starts without a controller keeps what it finds, and repairs it from its journal', async () => {
@@ -165,7 +165,7 @@ await describeEachDriver((driver) => {
   });
 
   it('--cleanup removes what is ours, and nothing else', async () => {
-    const neighbour = neighbourText(lab, 'node-3');
+    const neighbour = neighbourText(lab, 'node-3', column);
     await cluster.node('node-3').stop();
     expect(await answers('pod-3b')).toBe('pod-1a');
     await using cleanup = new Daemon(lab, 'node-3', 'cleanup', [
@@ -176,7 +176,7 @@ await describeEachDriver((driver) => {
     expect(await cleanup.ended(), cleanup.log()).toBe(0);
     expect(await lab.dumpRules('node-3', driver)).toBe('');
     expect((await lab.dial('pod-3b', vip, 80, { timeoutMs: 500 })).t).not.toBe('answered');
-    expect(neighbourText(lab, 'node-3')).toBe(neighbour);
+    expect(neighbourText(lab, 'node-3', column)).toBe(neighbour);
     cluster.node('node-3').start();
     await cluster.settled();
     expect(await answers('pod-3b')).toBe('pod-1a');

@@ -35,7 +35,7 @@ export interface ClusterOptions {
 export interface SettleOptions {
   /** Node names; default: all of the lab. */
   readonly nodes?: readonly string[];
-  /** Default 30 s: a machine that is shared is slow, and whoever waits for what does not come is told who was late. */
+  /** Default 60 s: a machine that is shared is slow, and whoever waits for what does not come is told who was late. */
   readonly timeoutMs?: number;
 }
 
@@ -130,7 +130,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Waits until everything that is in the source now is in the kernel of these nodes, whose daemons are those that run now. */
-  async settled({ nodes = this.nodeNames, timeoutMs = 30_000 }: SettleOptions = {}): Promise<WaitResponse> {
+  async settled({ nodes = this.nodeNames, timeoutMs = 60_000 }: SettleOptions = {}): Promise<WaitResponse> {
     const until = Date.now() + timeoutMs;
     const inputs = [{ source: sourceName, incarnation: '', revision: this.source.revision() }];
     for (;;) {

@@ -44,6 +44,7 @@ export function outcomeOf(error: unknown): Outcome {
     case 'ENOPROTOOPT':
     case 'EPROTO':
     case 'EACCES':
+    case 'EMSGSIZE':
       return { t: 'unreachable', code };
     default:
       throw error;

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ipvsText } from './ipvs-text.ts';
 import { beyond, nftBlocks, ownRules } from './kernel-text.ts';
 
 describe('what an operator sees', () => {
@@ -23,6 +24,25 @@ describe('what an operator sees', () => {
     expect(ownRules('iptables', save)).toEqual([
       'iptables -t nat -N OCTO-SVC\n',
       'iptables -t nat -A OCTO-SVC -j RETURN\n',
+    ]);
+  });
+
+  it('is, on IPVS, what is ours and open', () => {
+    const services = [
+      '-A -t 10.96.0.10:80 -s rr -b flag-3',
+      '-a -t 10.96.0.10:80 -r 10.244.1.10:8080 -m -w 1',
+      '-a -t 10.96.0.10:80 -r 10.244.2.10:8080 -m -w 0',
+      '-A -t [fd00:96::10]:80 -s rr -b flag-3',
+      '-a -t [fd00:96::10]:80 -r [fd00:244:1::a]:8080 -m -w 0',
+      '-A -t 192.0.2.1:443 -s wlc',
+    ];
+    const sets = ['add octo-ipvs-address-4 10.96.0.10', 'add octo-ipvs-address-6 fd00:96::10', 'add other 192.0.2.1'];
+    const routes = { '-4': 'local 10.96.0.10 dev octo-ipvs0', '-6': 'local fd00:96::10 dev octo-ipvs0' };
+    expect(ipvsText({ services: services.join('\n'), sets: sets.join('\n'), routes })).toEqual([
+      'ipvsadm -A -t 10.96.0.10:80 -s rr -b flag-3\n',
+      'ipvsadm -a -t 10.96.0.10:80 -r 10.244.1.10:8080 -m -w 1\n',
+      'ipset add octo-ipvs-address-4 10.96.0.10\n',
+      'ip -4 route add table local local 10.96.0.10 dev octo-ipvs0\n',
     ]);
   });
 

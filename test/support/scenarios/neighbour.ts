@@ -1,12 +1,14 @@
 import { spawnSync } from 'node:child_process';
+import type { Flavour } from '@octoplane/node/drivers/iptables/tools.ts';
 import type { Lab } from '../lab/lab.ts';
+import type { Column } from './columns.ts';
 
 /**
- * Another program's rules on the same node: a table, a chain, a set. A proxy that touches them is caught by comparing what
+ * Another program's rules on the same node: a table, a chain, a set, in nf_tables or in the legacy xtables. A proxy that touches them is caught by comparing what
  * is there with what was put there. Like a pod network's they masquerade on the way out: the kernel tracks connections, and goes on
  * with the translations that it has begun, only as long as some rule asks for that (nf_ct_netns_get), whoever's it is.
  */
-const table = `table inet neighbour-nat {
+const nftTables = `table inet neighbour-nat {
   chain postrouting { type nat hook postrouting priority 110; policy accept; oifname "uplink" masquerade; }
 }
 table ip neighbour {
@@ -15,30 +17,59 @@ table ip neighbour {
   chain forward { type filter hook forward priority 10; policy accept; ip saddr @allowed accept; }
 }`;
 
-const commands: readonly (readonly [command: string, args: readonly string[], input?: string])[] = [
-  ['nft', ['-f', '-'], table],
-  ['iptables', ['-w', '-t', 'filter', '-N', 'NEIGHBOUR']],
-  ['iptables', ['-w', '-t', 'filter', '-A', 'NEIGHBOUR', '-s', '192.0.2.3', '-j', 'ACCEPT']],
+/** For each family. */
+const legacyRules = `*nat
+:NEIGHBOUR - [0:0]
+-A POSTROUTING -o uplink -j NEIGHBOUR
+-A NEIGHBOUR -j MASQUERADE
+COMMIT
+`;
+
+type Command = readonly [command: string, args: readonly string[], input?: string];
+
+const nft: readonly Command[] = [['nft', ['-f', '-'], nftTables]];
+/** Kubelet's mark of the flavour that it uses, which the iptables driver follows. */
+const legacy: readonly Command[] = [
+  ['iptables-legacy-restore', ['-w', '--noflush'], legacyRules],
+  ['ip6tables-legacy-restore', ['-w', '--noflush'], legacyRules],
+  ['iptables-legacy', ['-w', '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']],
+];
+const either = (flavour: Flavour): readonly Command[] => [
+  [`iptables-${flavour}`, ['-w', '-t', 'filter', '-N', 'NEIGHBOUR']],
+  [`iptables-${flavour}`, ['-w', '-t', 'filter', '-A', 'NEIGHBOUR', '-s', '192.0.2.3', '-j', 'ACCEPT']],
   ['ipset', ['create', 'neighbour', 'hash:ip']],
   ['ipset', ['add', 'neighbour', '192.0.2.4']],
 ];
 
-export function putNeighbour(lab: Lab, node: string): void {
+export function putNeighbour(lab: Lab, node: string, { flavour }: Pick<Column, 'flavour'>): void {
   lab.within(node, () => {
-    for (const [command, args, input] of commands) mustRun(command, args, input);
+    for (const [command, args, input] of [...(flavour === 'nft' ? nft : legacy), ...either(flavour)])
+      mustRun(command, args, input);
   });
 }
 
 /** All of it, as text. */
-export const neighbourText = (lab: Lab, node: string): string =>
+export const neighbourText = (lab: Lab, node: string, { flavour }: Pick<Column, 'flavour'>): string =>
   lab.within(node, () =>
     [
-      mustRun('nft', ['-s', 'list', 'table', 'inet', 'neighbour-nat']),
-      mustRun('nft', ['-s', 'list', 'table', 'ip', 'neighbour']),
-      mustRun('iptables', ['-w', '-t', 'filter', '-S', 'NEIGHBOUR']),
+      ...(flavour === 'nft' ? nftTexts() : legacyTexts()),
+      mustRun(`iptables-${flavour}`, ['-w', '-t', 'filter', '-S', 'NEIGHBOUR']),
       mustRun('ipset', ['save', 'neighbour']),
     ].join('\n'),
   );
+
+const nftTexts = (): readonly string[] => [
+  mustRun('nft', ['-s', 'list', 'table', 'inet', 'neighbour-nat']),
+  mustRun('nft', ['-s', 'list', 'table', 'ip', 'neighbour']),
+];
+
+const legacyTexts = (): readonly string[] =>
+  ['iptables-legacy', 'ip6tables-legacy'].flatMap((command) => [
+    mustRun(command, ['-w', '-t', 'nat', '-S', 'NEIGHBOUR']),
+    ...mustRun(command, ['-w', '-t', 'nat', '-S', 'POSTROUTING'])
+      .split('\n')
+      .filter((line) => line.includes('NEIGHBOUR')),
+  ]);
 
 function mustRun(command: string, args: readonly string[], input = ''): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { input, encoding: 'utf8' });

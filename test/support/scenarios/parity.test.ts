@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { allScenarios } from './all.ts';
+import type { ColumnName } from './columns.ts';
 import { driverMatrix, parityRows, provedElsewhere, type Result, uncoveredRows } from './parity.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -17,8 +18,8 @@ describe('the parity table', () => {
   });
 
   it('says yes, in part and no, with reasons', () => {
-    const result = (driver: string, scenario: string, outcome: Result['outcome'], reason = ''): Result => ({
-      driver,
+    const result = (column: ColumnName, scenario: string, outcome: Result['outcome'], reason = ''): Result => ({
+      column,
       families: 'IPv4',
       scenario,
       covers: ['P1'],
@@ -29,7 +30,7 @@ describe('the parity table', () => {
       result('nftables', 'a', 'passed'),
       result('ipvs', 'a', 'passed'),
       result('ipvs', 'b', 'not done', 'the kernel cannot'),
-      result('iptables', 'a', 'failed'),
+      result('iptables-legacy', 'a', 'failed'),
     ]);
     expect(matrix).toContain('| P1 | ClusterIP, spread over ready endpoints | yes | in part [1] | **no** [2] |');
     expect(matrix).toContain('[1] b: the kernel cannot.\n[2] fails: a (IPv4).');

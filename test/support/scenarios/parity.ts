@@ -1,4 +1,4 @@
-import { driverNames } from '@octoplane/node/drivers/driver.ts';
+import { type ColumnName, columnNamed, columnNames } from './columns.ts';
 import type { Scenario } from './scenario.ts';
 
 /** Rows of the parity table (docs/drivers.md), in the words of kube-proxy's users. */
@@ -90,7 +90,12 @@ export const provedElsewhere: readonly ProvedElsewhere[] = [
     lacks: 'a change between eBPF and another driver can lose a few new connections',
   },
   { row: 'P51', tests: [], why: 'KubeProxyConfiguration is not read yet' },
-  { row: 'P52', tests: [], why: 'it is about one driver alone', drivers: ['ipvs'] },
+  {
+    row: 'P52',
+    tests: ['test/kernel/ipvs/ours.guest.ts', 'test/kernel/ipvs/farewell.guest.ts'],
+    why: 'it is about one driver alone',
+    drivers: ['ipvs'],
+  },
   {
     row: 'P53',
     tests: ['test/scenarios/frame/nftables.nft'],
@@ -102,7 +107,8 @@ export const provedElsewhere: readonly ProvedElsewhere[] = [
 
 /** One scenario on one driver in one family. */
 export interface Result {
-  readonly driver: string;
+  /** Of the matrix: a driver, or a flavour of one. */
+  readonly column: ColumnName;
   readonly families: string;
   readonly scenario: string;
   readonly covers: readonly string[];
@@ -118,16 +124,16 @@ export function uncoveredRows(scenarios: readonly Scenario[]): string[] {
 
 /** docs/drivers.md: what every driver does, by the results of a test run. */
 export function driverMatrix(results: readonly Result[]): string {
-  const drivers = driverNames.filter((name) => results.some(({ driver }) => driver === name));
+  const columns = columnNames.filter((name) => results.some(({ column }) => column === name));
   const notes: string[] = [];
-  const cell = (row: string, driver: string): string => {
-    const { text, note } = judge(row, driver, results);
+  const cell = (row: string, column: ColumnName): string => {
+    const { text, note } = judge(row, column, results);
     if (note === null) return text;
     const known = notes.indexOf(note);
     return `${text} [${known < 0 ? notes.push(note) : known + 1}]`;
   };
   const lines = Object.entries(parityRows).map(
-    ([row, feature]) => `| ${row} | ${feature} | ${drivers.map((driver) => cell(row, driver)).join(' | ')} |`,
+    ([row, feature]) => `| ${row} | ${feature} | ${columns.map((column) => cell(row, column)).join(' | ')} |`,
   );
   return [
     '# What every driver does',
@@ -135,8 +141,8 @@ export function driverMatrix(results: readonly Result[]): string {
     'Rows are behaviours of kube-proxy, columns are drivers. Written by `node test/support/driver-matrix.ts` from the results of',
     '`npm test`: a "yes" is a story of `test/scenarios` that real clients lived through, in IPv4 and in IPv6.',
     '',
-    `| row | behaviour | ${drivers.join(' | ')} |`,
-    `| --- | --- |${' --- |'.repeat(drivers.length)}`,
+    `| row | behaviour | ${columns.join(' | ')} |`,
+    `| --- | --- |${' --- |'.repeat(columns.length)}`,
     ...lines,
     '',
     ...notes.map((note, i) => `[${i + 1}] ${note}.`),
@@ -146,10 +152,10 @@ export function driverMatrix(results: readonly Result[]): string {
 
 function judge(
   row: string,
-  driver: string,
+  column: ColumnName,
   results: readonly Result[],
 ): { readonly text: string; readonly note: string | null } {
-  const own = results.filter((result) => result.driver === driver && result.covers.includes(row));
+  const own = results.filter((result) => result.column === column && result.covers.includes(row));
   const elsewhere = provedElsewhere.find((each) => each.row === row);
   const failed = own.filter(({ outcome }) => outcome === 'failed');
   if (failed.length > 0) return { text: '**no**', note: `fails: ${names(failed)}` };
@@ -164,7 +170,7 @@ function judge(
     };
   if (own.length > 0) return { text: 'yes', note: null };
   if (!elsewhere) return { text: 'not run', note: null };
-  if (elsewhere.drivers && !elsewhere.drivers.includes(driver)) return { text: '-', note: null };
+  if (elsewhere.drivers && !elsewhere.drivers.includes(columnNamed(column).driver)) return { text: '-', note: null };
   if (elsewhere.tests.length === 0) return { text: 'no', note: elsewhere.why };
   if (elsewhere.lacks) return { text: 'in part', note: elsewhere.lacks };
   return { text: 'yes', note: `shown by ${elsewhere.tests.join(' and ')}: ${elsewhere.why}` };

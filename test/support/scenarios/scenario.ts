@@ -103,7 +103,7 @@ const scenario = fields(
     families: oneOf('each', 'both'),
     /** Flags that the node daemons are started with. */
     nodeFlags: listOf(text),
-    /** Drivers that cannot tell it, each with the reason; goes to the driver matrix. */
+    /** Drivers that cannot tell it, or "DRIVER FAMILY", each with the reason; goes to the driver matrix. */
     exceptions: record,
   },
 );

@@ -2,7 +2,10 @@ import { globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { runInGuest } from './guest.ts';
+import { scenariosRoot } from '../scenarios/all.ts';
+import { columnsAskedFor } from '../scenarios/columns.ts';
+import { resultsDir } from '../scenarios/results.ts';
+import { type GuestJob, runInGuest } from './guest.ts';
 import { guestIsLacking } from './modules.ts';
 
 export interface GuestResults {
@@ -25,14 +28,19 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
  * Runs the test files that match, all in one guest, and makes a test of this file out of each of theirs. To be awaited at the
  * top level of a test file: a file's tests must be known before any of them starts.
  */
-export async function guestTests(patterns: readonly string[], options: { readonly timeoutMs: number }): Promise<void> {
-  const lacking = guestIsLacking();
+export async function guestTests(
+  patterns: readonly string[],
+  options: Pick<GuestJob, 'processor'> & { readonly timeoutMs: number },
+): Promise<void> {
+  const lacking = columnsAskedFor().some(({ inGuest }) => inGuest)
+    ? guestIsLacking()
+    : 'OCTOPLANE_TEST_DRIVERS names no driver for the guest';
   if (lacking !== null) {
     test('the guest kernel', ({ skip }) => skip(lacking));
     return;
   }
   const output: string[] = [];
-  const outcome = await runFiles(globSync([...patterns], { cwd: root }).sort(), output, options.timeoutMs);
+  const outcome = await runFiles(globSync([...patterns], { cwd: root }).sort(), output, options);
   if (typeof outcome === 'string') {
     test('the guest kernel', () => expect.fail(`${outcome}\n${output.join('')}`));
     return;
@@ -49,14 +57,27 @@ export async function guestTests(patterns: readonly string[], options: { readonl
   });
 }
 
+const updateGolden = process.env['UPDATE_GOLDEN'] === '1';
+
 /** The results, or a sentence why there are none. */
-async function runFiles(files: readonly string[], output: string[], timeoutMs: number): Promise<GuestResults | string> {
+async function runFiles(
+  files: readonly string[],
+  output: string[],
+  { timeoutMs, ...job }: Parameters<typeof guestTests>[1],
+): Promise<GuestResults | string> {
   const results: { text: string | null } = { text: null };
   try {
     await runInGuest({
+      ...job,
       command: ['node', 'test/support/uml/vitest-in-guest.ts', '/run/job/results', ...files],
       cwd: root,
-      env: { NO_COLOR: '1', PATH: `${join(root, 'node_modules/.bin')}:${process.env['PATH']}` },
+      writable: [resultsDir, ...(updateGolden ? [scenariosRoot] : [])],
+      env: {
+        NO_COLOR: '1',
+        OCTOPLANE_TEST_DRIVERS: 'ipvs',
+        UPDATE_GOLDEN: updateGolden ? '1' : '',
+        PATH: `${join(root, 'node_modules/.bin')}:${process.env['PATH']}`,
+      },
       onOutput: (text) => output.push(text),
       signal: AbortSignal.timeout(timeoutMs),
       collect: (dir) => {

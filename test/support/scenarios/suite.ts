@@ -3,61 +3,63 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Family } from '@octoplane/model/keys.ts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Cluster } from '../support/lab/cluster.ts';
-import { Lab } from '../support/lab/lab.ts';
-import { allScenarios, flagsOf, scenariosRoot } from '../support/scenarios/all.ts';
-import { describeEachDriver } from '../support/scenarios/each-driver.ts';
-import { beyond, compareGolden, goldenFile, kernelTexts } from '../support/scenarios/kernel-text.ts';
-import { neighbourText, putNeighbour } from '../support/scenarios/neighbour.ts';
-import type { Result } from '../support/scenarios/parity.ts';
-import { Player } from '../support/scenarios/player.ts';
-import { writeResults } from '../support/scenarios/results.ts';
-import type { Scenario } from '../support/scenarios/scenario.ts';
+import { Cluster } from '../lab/cluster.ts';
+import { Lab } from '../lab/lab.ts';
+import { allScenarios, flagsOf, scenariosRoot } from './all.ts';
+import type { Column } from './columns.ts';
+import { beyond, compareGolden, goldenFile, kernelTexts } from './kernel-text.ts';
+import { neighbourText, putNeighbour } from './neighbour.ts';
+import type { Result } from './parity.ts';
+import { Player } from './player.ts';
+import { writeResults } from './results.ts';
+import type { Scenario } from './scenario.ts';
 
 /**
- * Every scenario of test/scenarios, on every driver that this machine can run, in both families: one lab and one set of real
- * daemons for each driver, kept from scenario to scenario. OCTOPLANE_TEST_DRIVERS=nftables,ebpf names drivers;
- * UPDATE_GOLDEN=1 rewrites golden files.
+ * Every scenario of test/scenarios in both families: one lab and one set of real daemons for all of them. UPDATE_GOLDEN=1
+ * rewrites golden files.
  *
  * After each story: the state that deltas led to is the state that a node gets which has nothing (its daemon killed, its kernel
  * and its journal wiped), and the rules of a neighbour are as they were.
  */
-const scenarios = allScenarios();
-
-await describeEachDriver((driver) => {
+export function tellScenarios(column: Column): void {
+  const { name, driver } = column;
   let lab: Lab;
   let cluster: Cluster;
   let neighbour: string;
   let flags = '';
-  const text = kernelTexts.get(driver);
+  const text = kernelTexts[name];
   let frame: readonly string[] = [];
   const results: Result[] = [];
   beforeAll(async () => {
     lab = await Lab.create();
-    for (const { name } of lab.nodes) putNeighbour(lab, name);
-    neighbour = neighbourText(lab, 'node-1');
+    for (const node of lab.nodes) putNeighbour(lab, node.name, column);
+    neighbour = neighbourText(lab, 'node-1', column);
     cluster = await Cluster.start(lab, { driver });
     await cluster.settled();
     frame = text?.read(lab, 'node-1') ?? [];
   });
   afterAll(async () => {
-    writeResults(driver, results);
+    writeResults(name, results);
     await cluster?.[Symbol.asyncDispose]();
     await lab?.[Symbol.asyncDispose]();
   });
 
   if (text)
-    it(`${driver} frame`, () => {
-      const file = join(scenariosRoot, 'frame', `${driver}.${text.extension}`);
+    it('the frame', () => {
+      const file = join(scenariosRoot, 'frame', `${text.name}.${text.extension}`);
       expect(compareGolden(file, frame.join(''))).toEqual([]);
     });
 
-  for (const scenario of scenarios) {
+  for (const scenario of allScenarios()) {
     for (const families of familiesOf(scenario)) {
-      const title = `${driver} ${families.join(' and ')} ${scenario.name}`;
-      const reason = scenario.exceptions[driver];
-      it(title, async (context) => {
-        const result = { driver, families: families.join(' and '), scenario: scenario.name, covers: scenario.covers };
+      const reason = scenario.exceptions[driver] ?? scenario.exceptions[`${driver} ${families.join(' and ')}`];
+      it(`${families.join(' and ')} ${scenario.name}`, async (context) => {
+        const result = {
+          column: name,
+          families: families.join(' and '),
+          scenario: scenario.name,
+          covers: scenario.covers,
+        };
         if (reason !== undefined) {
           results.push({ ...result, outcome: 'not done', reason });
           return context.skip(`${driver} does not: ${reason}`);
@@ -68,7 +70,7 @@ await describeEachDriver((driver) => {
         try {
           await player.tell();
           if (families[0] === 'IPv4') await sameFromNothing();
-          expect(neighbourText(lab, 'node-1')).toBe(neighbour);
+          expect(neighbourText(lab, 'node-1', column)).toBe(neighbour);
           results[at] = { ...result, outcome: 'passed', reason: '' };
         } finally {
           await player.cleanUp();
@@ -88,7 +90,7 @@ await describeEachDriver((driver) => {
 
   function golden(scenario: Scenario, families: readonly Family[]): string[] {
     if (!text) return [];
-    const file = goldenFile(scenario.dir, driver, families.join('-'), text);
+    const file = goldenFile(scenario.dir, families.join('-'), text);
     return compareGolden(file, beyond(frame, text.read(lab, 'node-1')));
   }
 
@@ -107,7 +109,7 @@ await describeEachDriver((driver) => {
   function forgetFlows(): void {
     for (const { name } of lab.nodes) lab.within(name, () => spawnSync('conntrack', ['-F']));
   }
-});
+}
 
 function familiesOf(scenario: Scenario): readonly (readonly [Family, ...Family[]])[] {
   return scenario.families === 'both' ? [['IPv4', 'IPv6']] : [['IPv4'], ['IPv6']];

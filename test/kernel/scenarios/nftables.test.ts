@@ -1,0 +1,4 @@
+import { describeDriver } from '../../support/scenarios/each-driver.ts';
+import { tellScenarios } from '../../support/scenarios/suite.ts';
+
+await describeDriver('nftables', tellScenarios);
