@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import type { Lab } from '../support/lab/lab.ts';
@@ -60,7 +61,7 @@ export class Peer implements AsyncDisposable {
     stderr: 'inherit' | 'ignore' = 'inherit',
   ): Peer {
     // Clients on one processor and servers on another: where the scheduler happens to put them decides more than services do.
-    const processor = place.endsWith('a') ? '0' : '1';
+    const processor = place.endsWith('a') || availableParallelism() < 2 ? '0' : '1';
     const shell = 'echo $$ > "$1/cgroup.procs"; shift; exec taskset -c "$@"';
     const child = lab.within(place, () =>
       spawn('sh', ['-c', shell, 'sh', lab.cgroupOf(lab.hostOf(place).name), processor, ...argv], {

@@ -4,9 +4,20 @@ import { churn } from './churn.ts';
 import { compute } from './compute.ts';
 import { daemon } from './daemon.ts';
 import { datapath } from './datapath.ts';
+import { firstpacket } from './firstpacket.ts';
 import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
 import { source } from './source.ts';
 
 /** In the order in which `npm run bench` lists them. */
-export const benchmarks: readonly Benchmark[] = [datapath, apply, fleet, churn, memory, daemon, compute, source];
+export const benchmarks: readonly Benchmark[] = [
+  datapath,
+  firstpacket,
+  apply,
+  fleet,
+  churn,
+  memory,
+  daemon,
+  compute,
+  source,
+];
