@@ -74,10 +74,14 @@ export async function runController(options: ControllerOptions, context: Control
 
   const gatekeeper: Gatekeeper = { podChanged: (...change) => gates?.podChanged(...change) };
   const sources = options.sources.map((option) => {
-    const source = openSource(option, { ...options, logger, gatekeeper: options.readinessGates ? gatekeeper : null });
-    return options.sources.length === 1
-      ? source
-      : underClusterLease(source, options.clusterLeaseMs ?? defaultClusterLeaseMs, clock);
+    const multicluster = options.sources.length > 1;
+    const source = openSource(option, {
+      ...options,
+      logger,
+      gatekeeper: options.readinessGates ? gatekeeper : null,
+      multicluster,
+    });
+    return !multicluster ? source : underClusterLease(source, options.clusterLeaseMs ?? defaultClusterLeaseMs, clock);
   });
   const { clusters, roster } = await openState(options, { clock, logger, onImports: () => recording?.wake() });
   cleanUp.defer(() => clusters.flushed());

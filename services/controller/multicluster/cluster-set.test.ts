@@ -45,6 +45,18 @@ describe('clusters are apart', () => {
     expect(set.rejected()).toEqual([]);
   });
 
+  test('a daemon that says Hello before its Node object has been read is of the cluster that has it', async () => {
+    const set = await clusterSet();
+    const node = nodeName('early');
+    set.registerNode(node, null);
+    set.apply('west', [nodeObject('early'), service('w'), synced()]);
+    set.apply('east', [service('e'), synced()]);
+    const batches = set.apply('north', [synced()]);
+    expect(set.clusterOf(node)).toBe('west');
+    expect(Object.keys(view(set, 'early'))).toEqual(['default/w:80/TCP']);
+    expect(batches.flatMap(({ moved }) => moved)).toContain(node);
+  });
+
   test('a node of a cluster that is not in sync is not answered; the others are, once its lease is over', async () => {
     const set = await clusterSet();
     for (const name of names) set.registerNode(nodeName(`n-${name}`), null, name);

@@ -153,9 +153,7 @@ export class ClusterSet implements Views {
       return batch === null ? [] : [batch];
     }
     const batches: Batch[] = [];
-    const moved = this.#rehome(change?.nodes ?? [], nowUs);
-    if (moved.length > 0) batches.push({ classes: new Map(), overlays: new Map(), moved, causes: [], inputs: [] });
-    this.#update(cluster, change, batches);
+    this.#update(cluster, change, nowUs, batches);
     this.#refresh(
       this.#imports,
       cluster,
@@ -259,11 +257,13 @@ export class ClusterSet implements Views {
       const list = [...(events.get(cluster.name) ?? [])];
       const opens = cluster.state.own.revision !== null && !cluster.state.inSync;
       if (opens) list.push({ t: 'synced', incarnation: clustersetSource, revision: 0, observedAtUs });
-      if (list.length > 0) this.#update(cluster, cluster.state.apply(clustersetSource, list), batches);
+      if (list.length > 0) this.#update(cluster, cluster.state.apply(clustersetSource, list), observedAtUs, batches);
     }
   }
 
-  #update(cluster: Cluster, change: StateChange | null, batches: Batch[]): void {
+  #update(cluster: Cluster, change: StateChange | null, nowUs: number, batches: Batch[]): void {
+    const moved = this.#rehome(change?.nodes ?? [], nowUs);
+    if (moved.length > 0) batches.push({ classes: new Map(), overlays: new Map(), moved, causes: [], inputs: [] });
     const batch = cluster.compute.update(change);
     if (batch !== null) batches.push(this.#ofThis(cluster, batch));
   }

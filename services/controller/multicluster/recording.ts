@@ -3,13 +3,17 @@ import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.ts';
 import { EtcdLeader, leads } from '../leader/etcd-leader.ts';
+import { KubeLeader } from '../leader/kube-leader.ts';
 import type { Leader } from '../leader/leader.ts';
 import type { ControllerOptions, SourceOption } from '../options.ts';
 import { parseEndpoints } from '../sources/etcd/endpoints.ts';
 import { EtcdMembers } from '../sources/etcd/members.ts';
+import { KubeClient } from '../sources/kubernetes/kube-client.ts';
+import { KubeconfigAccess } from '../sources/kubernetes/kubeconfig-access.ts';
 import type { ClusterSet } from './cluster-set.ts';
 import { type ClusterWriter, Recorder } from './recorder.ts';
 import { EtcdWriter } from './writers/etcd-writer.ts';
+import { KubeWriter } from './writers/kube-writer.ts';
 
 export interface Recording {
   /** Something changed that may have to be written. */
@@ -31,8 +35,16 @@ export function openRecording(
   const { clusterSet, clock, logger } = context;
   const identity = `${hostname()}_${randomUUID()}`;
   const writers = new Map<string, ClusterWriter>();
+  const clients: KubeClient[] = [];
   let leader: Leader | null = null;
   for (const { name, kind, target } of options.sources) {
+    if (kind === 'kubernetes') {
+      const access = new KubeconfigAccess({ context: target, file: options.kubeconfig, clock });
+      const client = new KubeClient({ access, clock, userAgent: 'octoplane-controller' });
+      clients.push(client);
+      writers.set(name, new KubeWriter(client, clock));
+      leader ??= new KubeLeader({ client, identity, clock, logger });
+    }
     if (kind !== 'etcd') continue;
     const members = new EtcdMembers(parseEndpoints(target), options.etcdTls);
     writers.set(name, new EtcdWriter(members, clock, leader === null ? leads(identity) : null));
@@ -43,6 +55,12 @@ export function openRecording(
   const recorder = new Recorder({ clusterSet, writers, clock, logger });
   return {
     wake: () => recorder.wake(),
-    run: (signal) => elected.lead((term) => recorder.run(term), signal),
+    async run(signal) {
+      try {
+        await elected.lead((term) => recorder.run(term), signal);
+      } finally {
+        for (const client of clients) client.close();
+      }
+    },
   };
 }

@@ -11,12 +11,14 @@ export interface OpenOptions extends Pick<ControllerOptions, 'kubeconfig' | 'etc
   readonly logger: Logger;
   /** Null: readiness gates are nobody's business here. */
   readonly gatekeeper: Gatekeeper | null;
+  /** One of several. */
+  readonly multicluster: boolean;
 }
 
 /** Every kind of source there is. */
 export function openSource(
   { name, kind, target }: SourceOption,
-  { logger, etcdTls, kubeconfig, gatekeeper }: OpenOptions,
+  { logger, etcdTls, kubeconfig, gatekeeper, multicluster }: OpenOptions,
 ): Source {
   switch (kind) {
     case 'file':
@@ -24,7 +26,14 @@ export function openSource(
     case 'etcd':
       return configured(() => new EtcdSource({ name, urls: target, logger, ...(etcdTls && { tls: etcdTls }) }));
     case 'kubernetes':
-      return new KubernetesSource({ name, context: target, kubeconfig, logger, ...(gatekeeper && { gatekeeper }) });
+      return new KubernetesSource({
+        name,
+        context: target,
+        kubeconfig,
+        logger,
+        multicluster,
+        ...(gatekeeper && { gatekeeper }),
+      });
   }
 }
 

@@ -257,7 +257,7 @@ function nodeArgs(lab: Lab, name: string, { driver, stateDir, flags }: NodeSetti
   ];
 }
 
-const nodeManifest = (host: HostPlan) => ({
+export const nodeManifest = (host: HostPlan) => ({
   apiVersion: 'v1',
   kind: 'Node',
   metadata: { name: host.name, labels: { 'topology.kubernetes.io/zone': host.zone } },

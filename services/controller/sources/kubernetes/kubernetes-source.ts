@@ -14,7 +14,7 @@ import { KubeconfigAccess } from './kubeconfig-access.ts';
 import { Reflector, type ReflectorOptions } from './reflector.ts';
 import { pathOf } from './resource-path.ts';
 import { revisionOf } from './revision.ts';
-import { keyOf, type Part, parts, readObject, watched } from './watched.ts';
+import { keyOf, multiclusterParts, type Part, parts, readObject, watched } from './watched.ts';
 
 export interface KubernetesSourceOptions {
   /** Of the cluster. */
@@ -30,6 +30,8 @@ export interface KubernetesSourceOptions {
   readonly client?: Pick<KubeClientOptions, 'silentMs'>;
   readonly heartbeat?: Pick<HeartbeatOptions, 'everyMs' | 'silentMs'>;
   readonly reflector?: Pick<ReflectorOptions<never>, 'streaming' | 'pageSize' | 'silentMs'>;
+  /** One of several clusters: what it exports is watched too. Default false. */
+  readonly multicluster?: boolean;
   /** Opens the readiness gates of Pods. Without one Pods are not watched. */
   readonly gatekeeper?: Gatekeeper;
 }
@@ -70,7 +72,8 @@ interface Progress {
  *      is named is that of the last change, not of the last bookmark: replicas see the same changes, and bookmarks when they come. So equal
  *      states have equal names, until one of them lists anew; `catchUp` brings the other one up to it.
  *   4. Pods are watched only where their gates are opened (gate-table.ts); then they count like the other collections.
- *   5. What was deleted is gone at once. What is missing from a list is held back first when it is most of what there was (loss-guard.ts).
+ *   5. ServiceExports and ServiceImports are watched in one cluster among several. An API server that has no such resources exports nothing.
+ *   6. What was deleted is gone at once. What is missing from a list is held back first when it is most of what there was (loss-guard.ts).
  */
 export class KubernetesSource implements Source {
   readonly name: string;
@@ -80,6 +83,7 @@ export class KubernetesSource implements Source {
   readonly #clock: Clock;
   readonly #narrator: Narrator;
   readonly #gates = new GateTable();
+  readonly #parts: readonly Part[];
   readonly #collections: readonly Collection[];
   readonly #reflectors = new Map<Collection, Pick<Reflector<never>, 'relist'>>();
   readonly #progress = new Map<Collection, Progress>();
@@ -95,7 +99,8 @@ export class KubernetesSource implements Source {
     this.name = options.name;
     this.location = `kubernetes:${options.context}`;
     this.#options = options;
-    this.#collections = options.gatekeeper ? [...parts, 'pods'] : parts;
+    this.#parts = options.multicluster ? [...parts, ...multiclusterParts] : parts;
+    this.#collections = options.gatekeeper ? [...this.#parts, 'pods'] : this.#parts;
     this.#logger = options.logger.child({ source: options.name });
     this.#clock = options.clock ?? systemClock;
     this.#narrator = new Narrator({
@@ -121,7 +126,7 @@ export class KubernetesSource implements Source {
     // A bug in one of them ends all of them.
     const stop = new AbortController();
     const either = AbortSignal.any([signal, stop.signal]);
-    const runs = parts.map((part) => this.#reflect(part, client).run(either));
+    const runs = this.#parts.map((part) => this.#reflect(part, client).run(either));
     const { gatekeeper } = this.#options;
     if (gatekeeper) runs.push(this.#reflectPods(gatekeeper, client).run(either));
     runs.push(
@@ -172,7 +177,12 @@ export class KubernetesSource implements Source {
         replaced: (items, revision) => this.#replaced(part, items, revision),
         changed: (items, revision) => this.#changed(part, items, revision),
         reached: (revision) => this.#reached(part, revision),
-        lost: (error) => this.#hear(part, error),
+        lost: (error) => {
+          // One that was there once is kept: an API server that starts knows its custom resources late.
+          const isOptional = multiclusterParts.includes(part) && !this.#progress.has(part);
+          if (error?.code === 'NOT_FOUND' && isOptional) this.#lack(part);
+          else this.#hear(part, error);
+        },
       },
     });
     this.#reflectors.set(part, reflector);
@@ -277,6 +287,13 @@ export class KubernetesSource implements Source {
   #reached(part: Collection, revision: number): void {
     const progress = this.#progress.get(part);
     if (progress) this.#progress.set(part, { ...progress, reached: revision });
+  }
+
+  /** The API server has no such resource, and never had: nothing is exported. It is asked again, in case that changes. */
+  #lack(part: Part): void {
+    if (this.#comparable.has(part)) return;
+    this.#comparable.add(part);
+    this.#tell([]);
   }
 
   #hear(who: Collection | 'server', error: KubeError | null): void {

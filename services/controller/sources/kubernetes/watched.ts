@@ -14,6 +14,8 @@ export interface Watched {
 /** What is for another proxy, or for none, does not even travel (P41, P42); a label that comes or goes is an event all the same. */
 const forThisProxy = '!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name';
 
+const multiclusterGroup = 'multicluster.x-k8s.io';
+
 export const watched = {
   services: {
     resource: { group: '', version: 'v1', plural: 'services' },
@@ -27,10 +29,21 @@ export const watched = {
   },
   // Whole objects: taints and addresses are in no lighter form that the API offers.
   nodes: { resource: { group: '', version: 'v1', plural: 'nodes' }, kind: 'Node' },
+  serviceexports: {
+    resource: { group: multiclusterGroup, version: 'v1alpha1', plural: 'serviceexports' },
+    kind: 'ServiceExport',
+  },
+  serviceimports: {
+    resource: { group: multiclusterGroup, version: 'v1alpha1', plural: 'serviceimports' },
+    kind: 'ServiceImport',
+  },
 } as const satisfies Readonly<Record<string, Watched>>;
 
 export type Part = keyof typeof watched;
-export const parts = Object.keys(watched) as readonly Part[];
+/** Of every cluster. */
+export const parts: readonly Part[] = ['services', 'endpointslices', 'nodes'];
+/** Of one cluster among several, if it has these resources. */
+export const multiclusterParts: readonly Part[] = ['serviceexports', 'serviceimports'];
 
 /** "services/default/web": names an object in messages, and in the table. */
 export function keyOf(part: Part, manifest: Fields): string {
