@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { beforeAll, expect, test } from 'vitest';
+import { Collector } from '../support/collector/collector.ts';
 import { cgroupRoot } from '../support/lab/build.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -19,30 +20,43 @@ spec: { ports: [{ port: 80 }] }
 
 beforeAll(() => void execFileSync(process.execPath, [join(root, 'deploy/build.ts')], { stdio: 'pipe' }));
 
-test('what ships runs: a controller, and a client of it', async () => {
-  const source = mkdtempSync(join(tmpdir(), 'octoplane-build-'));
-  writeFileSync(join(source, 'web.yaml'), service);
-  const flags = ['--insecure', '--listen', '127.0.0.1:0', '--http', '127.0.0.1:0'];
-  const controller = spawn(process.execPath, [main, 'controller', '--source', `file:${source}`, ...flags]);
-  const exited = once(controller, 'exit');
-  try {
-    const log: string[] = [];
-    let port = 0;
-    for await (const line of createInterface(controller.stderr)) {
-      log.push(line);
-      const event: { msg?: string; ports?: { grpc: number } } = line.startsWith('{') ? JSON.parse(line) : {};
-      port = event.ports?.grpc ?? port;
-      if (event.msg?.startsWith('all sources are in sync')) break;
+// The exporters of traces are loaded when they are wanted, and bundling treats that differently from a plain import.
+test.each([null, 'grpc', 'http/protobuf'] as const)(
+  'what ships runs, traces over %s: a controller, and a client of it',
+  async (protocol) => {
+    await using collector = await Collector.listen();
+    const env = { ...process.env, ...(protocol && collector.environment(protocol)) };
+    const source = mkdtempSync(join(tmpdir(), 'octoplane-build-'));
+    writeFileSync(join(source, 'web.yaml'), service);
+    const flags = ['--insecure', '--listen', '127.0.0.1:0', '--http', '127.0.0.1:0'];
+    const controller = spawn(process.execPath, [main, 'controller', '--source', `file:${source}`, ...flags], { env });
+    const exited = once(controller, 'exit');
+    try {
+      const log: string[] = [];
+      let port = 0;
+      for await (const line of createInterface(controller.stderr)) {
+        log.push(line);
+        const event: { msg?: string; ports?: { grpc: number } } = line.startsWith('{') ? JSON.parse(line) : {};
+        port = event.ports?.grpc ?? port;
+        if (event.msg?.startsWith('all sources are in sync')) break;
+      }
+      expect(port, log.join('\n')).toBeGreaterThan(0);
+      const services = execFileSync(process.execPath, [
+        main,
+        'services',
+        '--server',
+        `127.0.0.1:${port}`,
+        '-o',
+        'json',
+      ]);
+      expect(JSON.parse(services.toString()).services).toMatchObject([{ namespace: 'default', name: 'web' }]);
+    } finally {
+      controller.kill();
+      rmSync(source, { recursive: true });
     }
-    expect(port, log.join('\n')).toBeGreaterThan(0);
-    const services = execFileSync(process.execPath, [main, 'services', '--server', `127.0.0.1:${port}`, '-o', 'json']);
-    expect(JSON.parse(services.toString()).services).toMatchObject([{ namespace: 'default', name: 'web' }]);
-  } finally {
-    controller.kill();
-    rmSync(source, { recursive: true });
-  }
-  expect(await exited).toEqual([0, null]);
-});
+    expect(await exited).toEqual([0, null]);
+  },
+);
 
 test('and a node: its BPF programs are beside it, need no compiler, and nothing of netfilter', async () => {
   const stateDir = mkdtempSync(join(tmpdir(), 'octoplane-build-'));

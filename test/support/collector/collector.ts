@@ -27,9 +27,11 @@ export class Collector implements AsyncDisposable {
   readonly #grpc = new GrpcServer({ 'grpc.max_receive_message_length': 64 * 1024 * 1024 });
   readonly #http: HttpServer;
   readonly #watchers = new Set<() => void>();
+  readonly #host: string;
   #grpcPort = 0;
 
-  private constructor() {
+  private constructor(host: string) {
+    this.#host = host;
     this.#grpc.addService(traceService, {
       Export: (call: ServerUnaryCall<Request, object>, done: sendUnaryData<object>) => {
         this.lastHeaders = call.metadata.getMap();
@@ -43,14 +45,15 @@ export class Collector implements AsyncDisposable {
     this.#http = createServer((request, response) => this.#overHttp(request, response));
   }
 
-  static async listen(): Promise<Collector> {
-    const collector = new Collector();
+  /** `host` is where others than this machine are to reach it. */
+  static async listen(host = '127.0.0.1'): Promise<Collector> {
+    const collector = new Collector(host);
     collector.#grpcPort = await new Promise<number>((resolve, reject) =>
-      collector.#grpc.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) =>
+      collector.#grpc.bindAsync(`${host}:0`, ServerCredentials.createInsecure(), (error, port) =>
         error ? reject(error) : resolve(port),
       ),
     );
-    await new Promise<void>((resolve) => collector.#http.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => collector.#http.listen(0, host, resolve));
     return collector;
   }
 
@@ -58,7 +61,7 @@ export class Collector implements AsyncDisposable {
   environment(protocol: 'grpc' | 'http/protobuf'): Record<string, string> {
     const port = protocol === 'grpc' ? this.#grpcPort : (this.#http.address() as AddressInfo).port;
     return {
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://${this.#host}:${port}`,
       OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
       OTEL_BSP_SCHEDULE_DELAY: '1',
     };
