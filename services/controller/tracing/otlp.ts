@@ -32,9 +32,9 @@ export async function openSender(protocol: TracingSettings['protocol'], logger: 
 /** Only what is asked for is loaded. */
 async function newExporter(protocol: TracingSettings['protocol']): Promise<SpanExporter> {
   if (protocol === 'grpc') {
-    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-grpc');
+    const { OTLPTraceExporter } = await import('./exporter-grpc.ts');
     return new OTLPTraceExporter();
   }
-  const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');
+  const { OTLPTraceExporter } = await import('./exporter-http.ts');
   return new OTLPTraceExporter();
 }

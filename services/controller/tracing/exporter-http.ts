@@ -1,0 +1,2 @@
+/** As exporter-grpc.ts. */
+export { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
