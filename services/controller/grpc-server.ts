@@ -6,6 +6,7 @@ import {
   type ServerOptions,
   setLogVerbosity,
 } from '@grpc/grpc-js';
+import type { Door } from './door.ts';
 import { StartError } from './start-error.ts';
 import { maxRequestBytes } from './stream/messages.ts';
 import type { CertificateFiles } from './tls/certificate-files.ts';
@@ -21,10 +22,10 @@ const serverOptions: ServerOptions = {
   'grpc.max_concurrent_streams': 100,
 };
 
-export function newGrpcServer(): Server {
+export function newGrpcServer(door: Door | null = null): Server {
   // What it would print on stderr comes as errors as well.
   setLogVerbosity(logVerbosity.NONE);
-  return new Server(serverOptions);
+  return new Server({ ...serverOptions, interceptors: door ? [door.interceptor] : [] });
 }
 
 /** Null: plaintext. Clients must present a certificate, and certificates are taken from the files as they change. */
@@ -33,14 +34,29 @@ export const serverCredentials = (files: CertificateFiles | null): ServerCredent
     ? experimental.createCertificateProviderServerCredentials(files, files, true)
     : ServerCredentials.createInsecure();
 
-/** Resolves with the port, which the address may leave to the system with 0. */
-export function listen(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(address, credentials, (cause, port) => {
-      if (cause) reject(listenError('--listen', address, cause));
-      else resolve(port);
+/**
+ * Resolves with the port, which the address may leave to the system with 0. Through the door where there is one; who may use a unix
+ * socket is its file's to say.
+ */
+export async function listen(
+  server: Server,
+  address: string,
+  credentials: ServerCredentials,
+  door: Door | null = null,
+): Promise<number> {
+  try {
+    if (door && !address.startsWith('unix:')) return await door.listen(hostPortOf(address), server, credentials);
+    return await new Promise((resolve, reject) => {
+      server.bindAsync(address, credentials, (cause, port) => (cause ? reject(cause) : resolve(port)));
     });
-  });
+  } catch (cause) {
+    throw listenError('--listen', address, cause as Error);
+  }
+}
+
+export function hostPortOf(address: string): { readonly host: string; readonly port: number } {
+  const colon = address.lastIndexOf(':');
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
 }
 
 export function listenError(flag: string, address: string, cause: Error): StartError {

@@ -10,6 +10,7 @@ import { Roster } from './acks/roster.ts';
 import { adminService } from './admin/admin-service.ts';
 import { addReflection } from './admin/reflection.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { Door } from './door.ts';
 import { listen, newGrpcServer, serverCredentials } from './grpc-server.ts';
 import { Auditor } from './history/auditor.ts';
 import { Committer } from './history/committer.ts';
@@ -181,7 +182,8 @@ export async function runController(options: ControllerOptions, context: Control
     ? new ReadinessGates({ ...waiting, logger, ...options.readinessGates })
     : null;
   const authorize = authorization(options.security.t === 'mtls');
-  const grpc = newGrpcServer();
+  const door = new Door({ clock, logger, onRefused: (why) => metrics.connectionRefused(why) });
+  const grpc = newGrpcServer(door);
   grpc.addService(rulesServiceDefinition, rulesService(fleet, authorize.node));
   grpc.addService(
     AdminServiceService,
@@ -219,10 +221,11 @@ export async function runController(options: ControllerOptions, context: Control
     await roster?.close();
     health.setStatus('', 'NOT_SERVING');
     fleet.close('the controller is going away');
+    door.close();
     await closed(grpc, clock);
   });
   const ports = {
-    grpc: await listen(grpc, options.listen, serverCredentials(certificates)),
+    grpc: await listen(grpc, options.listen, serverCredentials(certificates), door),
     http: await listenHttp(http, options.http),
   };
   logger.info({ listen: options.listen, http: options.http, ports, epoch: history.epoch }, 'listening');

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { listenError } from '../grpc-server.ts';
+import { hostPortOf, listenError } from '../grpc-server.ts';
 import { formFor, type MetricsRegistry, metricsText } from './metrics-text.ts';
 
 export interface Health {
@@ -45,11 +45,9 @@ export function httpServer(health: Health, registry: MetricsRegistry, gate: Path
 
 /** Resolves with the port. */
 export function listenHttp(server: Server, address: string): Promise<number> {
-  const colon = address.lastIndexOf(':');
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => reject(listenError('--http', address, cause)));
-    server.listen({ host, port: Number(address.slice(colon + 1)) }, () => {
+    server.listen(hostPortOf(address), () => {
       const bound = server.address();
       resolve(typeof bound === 'object' && bound ? bound.port : 0);
     });

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram } from 'prom-client';
 import type { NodeBook } from '../acks/node-book.ts';
 import { type NodeState, stateOf } from '../acks/node-record.ts';
+import type { Refusal } from '../door.ts';
 import type { History } from '../history/history.ts';
 import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import type { StreamObserver } from '../stream/session-context.ts';
@@ -32,6 +33,11 @@ export class Metrics implements StreamObserver {
   readonly #ended = this.#counter('octoplane_streams_ended_total', 'Streams that the controller ended, by code.', [
     'code',
   ]);
+  readonly #connections = this.#counter(
+    'octoplane_connections_refused_total',
+    'Connections that were closed because no call came from them: too many from one address, or in all, or silent.',
+    ['why'],
+  );
   readonly #spans = this.#counter(
     'octoplane_trace_spans_total',
     'Spans of kept traces by fate: exported, overflow (no room while the collector was away), failed (it did not take them).',
@@ -111,6 +117,10 @@ export class Metrics implements StreamObserver {
 
   corrected(services: number): void {
     this.#corrected.inc(services);
+  }
+
+  connectionRefused(why: Refusal): void {
+    this.#connections.inc({ why });
   }
 
   ended(code: string): void {
