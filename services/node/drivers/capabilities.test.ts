@@ -7,9 +7,8 @@ const status = (...held: number[]) => {
 };
 
 test.each([
-  ['all that is wanted', status(12, 38, 39), []],
-  ['none', status(), ['NET_ADMIN', 'BPF', 'PERFMON']],
-  ['a higher number than 32', status(12, 38), ['BPF']],
-  ['what SYS_ADMIN grants', status(12, 21), []],
-  ['what SYS_ADMIN does not grant', status(21), ['NET_ADMIN']],
-])('%s', (_what, text, missing) => expect(missingCapabilities(['NET_ADMIN', 'BPF', 'PERFMON'], text)).toEqual(missing));
+  ['all that is wanted', status(12, 21), []],
+  ['none', status(), ['NET_ADMIN', 'SYS_ADMIN']],
+  ['one of two', status(12, 22), ['SYS_ADMIN']],
+  ['the other', status(21, 40), ['NET_ADMIN']],
+])('%s', (_what, text, missing) => expect(missingCapabilities(['NET_ADMIN', 'SYS_ADMIN'], text)).toEqual(missing));

@@ -2,11 +2,8 @@ import { readFileSync } from 'node:fs';
 import type { DriverOptions, Probe } from './driver.ts';
 
 /** Those that drivers need, with their numbers (linux/capability.h). */
-const numbers = { NET_ADMIN: 12, NET_RAW: 13, SYS_ADMIN: 21, PERFMON: 38, BPF: 39 } as const;
-export type Capability = Exclude<keyof typeof numbers, 'SYS_ADMIN'>;
-
-/** What Linux 5.8 split off it, and so what it still grants. */
-const withinSysAdmin: readonly Capability[] = ['BPF', 'PERFMON'];
+const numbers = { NET_ADMIN: 12, SYS_ADMIN: 21 } as const;
+export type Capability = keyof typeof numbers;
 
 /** Which of these this process lacks (capabilities(7)). Being user 0 is no answer: containers take most of them from it. */
 export function missingCapabilities(
@@ -14,8 +11,7 @@ export function missingCapabilities(
   status = readFileSync('/proc/self/status', 'utf8'),
 ): readonly Capability[] {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
-  const has = (name: keyof typeof numbers) => ((effective >> BigInt(numbers[name])) & 1n) === 1n;
-  return wanted.filter((name) => !has(name) && !(withinSysAdmin.includes(name) && has('SYS_ADMIN')));
+  return wanted.filter((name) => ((effective >> BigInt(numbers[name])) & 1n) === 0n);
 }
 
 /** A probe that asks for these first: without them the kernel answers every other question with a plain "not permitted". */
