@@ -3,7 +3,7 @@
 #
 #   nftables, ipvs   NET_ADMIN
 #   iptables         NET_ADMIN, and NET_RAW for the legacy flavour
-#   ebpf             NET_ADMIN, BPF, PERFMON
+#   ebpf             NET_ADMIN, SYS_ADMIN
 #
 # Its root file system may be read-only: it writes to /var/lib/octoplane (the journal) and /run (the lock of iptables).
 #
@@ -31,7 +31,7 @@ RUN node deploy/build.ts \
 
 FROM ${BASE}
 RUN apt-get update -qq \
- && apt-get install -y -qq --no-install-recommends libnftables1 libbpf1 iptables nftables \
+ && apt-get install -y -qq --no-install-recommends libnftables1 libbpf1 iptables nftables iproute2 \
  && rm -rf /var/lib/apt/lists/*
 ARG VERSION=0.1.0
 ARG REVISION=unknown

@@ -1,5 +1,6 @@
 // A backend of the Service `web`: answers with the name of its node, and is an endpoint in etcd for as long as it lives
-// (octoplane register): taken back when it is stopped, and gone with its lease 5 s after it was killed.
+// (octoplane register): gone with its lease 5 s after it was killed. When it is stopped it takes the endpoint back, and answers until
+// the controller says that it is in no kernel any more (GET /gone), so that nobody who was sent here is refused.
 //
 // NODE: the node it is on. ADDRESS: a name of its own address on the network of clients. OCTOPLANE_ETCD: http://HOST:2379.
 import { spawn } from 'node:child_process';
@@ -37,5 +38,16 @@ while (!stopped.signal.aborted) {
   stopped.signal.removeEventListener('abort', stop);
   await after(1_000, undefined, { signal: stopped.signal }).catch(() => undefined);
 }
+await gone();
 server.close();
 server.closeAllConnections();
+
+/** Nodes that are cut off are not waited for; nor is a controller that is not there. */
+async function gone() {
+  const question = `http://controller.data:12091/gone?port=${port}&service=default/web&ignore-gone=3s&timeout=10s`;
+  const answer = await fetch(question).then(
+    (response) => response.text(),
+    (error) => `${error.cause?.message ?? error.message}: ending without an answer`,
+  );
+  console.log(answer.trim());
+}

@@ -7,6 +7,7 @@ for (let i = 0; i < Number(times); i++) {
     async (response) => (await response.text()).trim(),
     (error) => `failed: ${error.cause?.code ?? error.message}`,
   );
+  if (i === 0) console.log(`${times} connections to ${url}`);
   answers.set(answer, (answers.get(answer) ?? 0) + 1);
 }
 for (const [answer, count] of [...answers].sort()) console.log(`${answer} ${count}`);
