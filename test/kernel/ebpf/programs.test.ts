@@ -123,6 +123,23 @@ describe('the packet programs', () => {
       );
     });
 
+    it('refuses ports that no service port of a cluster IP has (P38), and lets those of other addresses pass', () => {
+      const wire = (to: Ip) => ({ from: client, to });
+      const ports = { sport: 5000, dport: 81 };
+      for (const make of [
+        (to: Ip) => tcp(wire(to), ports, SYN),
+        (to: Ip) => udp(wire(to), ports),
+        (to: Ip) => sctp(wire(to), ports, { type: chunkTypes.init, tag: 1 }),
+      ]) {
+        const refused = programs.run('octo_inside', make(vip));
+        expect(refused.verdict).toBe(verdicts.redirect);
+        expect(read(refused.packet)).toMatchObject({ from: text(vip), to: text(client), valid: true });
+        expect(programs.run('octo_outside', make(external)).verdict).toBe(verdicts.pass);
+      }
+      // Of a connection that we know nothing of.
+      expect(programs.run('octo_inside', tcp(wire(vip), ports, 16)).verdict).toBe(verdicts.pass);
+    });
+
     it('translates the quote in an error of a backend', () => {
       const there = programs.run(
         'octo_outside',
