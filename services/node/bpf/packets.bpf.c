@@ -196,8 +196,9 @@ static __noinline int decide(struct packet *packet, struct workspace *work, __u3
 	}
 	if (flow)
 		forget(&packet->tuple, flow);
+	/* No port but those of its service exists on a cluster IP (P38). */
 	if (!known)
-		return LET_PASS;
+		return roles & ROLE_CLUSTER_IP && !established ? REFUSE : LET_PASS;
 	if (established)
 		/* Not into a loop between this node and its router. */
 		return place == LEAVING ? DISCARD : LET_PASS;
