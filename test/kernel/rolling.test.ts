@@ -1,5 +1,4 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
+import { EndpointCondition_State } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Cluster, controllerHttpPort } from '../support/lab/cluster.ts';
 import { httpGet } from '../support/lab/http.ts';
@@ -65,8 +64,8 @@ await describeEachDriver((driver) => {
       await lab.serve(fresh, 'IPv4', 8080);
       pods = [...pods, fresh];
       put(pods);
-      const programmed = await octoplane('wait', 'default/web', '--endpoint', endpointOf(fresh), '--timeout', '20s');
-      expect(programmed).toMatchObject({ code: 0 });
+      const endpoint = { address: endpointOf(fresh), state: EndpointCondition_State.PROGRAMMED };
+      expect(await cluster.wait({ service: 'default/web', endpoint }, 20_000)).toMatchObject({ done: true, nodes: 3 });
 
       const isMiddle = old === 'pod-2a';
       if (isMiddle) cluster.node(frozen).signal('SIGSTOP');
@@ -74,8 +73,8 @@ await describeEachDriver((driver) => {
       put([...pods, old], [old]);
       const gone = gate(old, '/gone?port=8080&timeout=30s');
       if (isMiddle) {
-        const late = await octoplane('wait', '--gone', endpointOf(old), '--timeout', '1s');
-        expect(late).toMatchObject({ code: 1, stdout: '' });
+        const late = octoplane('wait', '--gone', endpointOf(old), '--timeout', '1s');
+        expect(late).toMatchObject({ status: 1, stdout: '' });
         expect(late.stderr).toMatch(
           new RegExp(`is gone on 2 of 3 nodes after 1 s\n.*\n${frozen} +\\d+ +slow: owes version`),
         );
@@ -111,17 +110,9 @@ await describeEachDriver((driver) => {
     expect(answer.body).toContain('an endpoint may ask about itself');
   });
 
-  async function octoplane(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-    const all = [lab.program, ...args, '--server', cluster.adminAddress];
-    try {
-      return { code: 0, ...(await run(process.execPath, all, { encoding: 'utf8' })) };
-    } catch (error) {
-      return error as { code: number; stdout: string; stderr: string };
-    }
-  }
+  const octoplane = (...args: readonly string[]) =>
+    cluster.octoplane([...args, '--insecure', '--insecure-allow-remote']);
 });
-
-const run = promisify(execFile);
 
 /** Every client has made enough requests to have met each endpoint that it is sent to. */
 const lived = (loads: readonly RunningLoad[]): Promise<unknown> => Promise.all(loads.map((load) => load.more(60)));

@@ -46,8 +46,6 @@ export class Cluster implements AsyncDisposable {
   readonly source: SourceDir;
   readonly controller: Daemon;
   readonly admin: AdminServiceClient;
-  /** HOST:PORT on this machine's loopback, for `octoplane --server`. */
-  readonly adminAddress: string;
   readonly #nodes: ReadonlyMap<string, Daemon>;
   readonly #relay: AsyncDisposable;
   #flags: readonly string[];
@@ -60,8 +58,7 @@ export class Cluster implements AsyncDisposable {
     this.#nodes = parts.nodes;
     this.#relay = parts.relay;
     this.#flags = parts.flags;
-    this.adminAddress = parts.relay.address;
-    this.admin = new AdminServiceClient(this.adminAddress, credentials.createInsecure(), {
+    this.admin = new AdminServiceClient(parts.relay.address, credentials.createInsecure(), {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
     });
