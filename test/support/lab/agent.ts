@@ -57,7 +57,7 @@ const verbs: Verbs = {
     const failures: Outcome[] = [];
     let attempts = 0;
     // One or two at once, by chance: where endpoints take turns, clients in step would each meet the same one every time.
-    const together = () => (request.bindPort || Math.random() < 0.5 ? 1 : 2);
+    const together = () => Math.min(request.atMost - attempts, request.bindPort || Math.random() < 0.5 ? 1 : 2);
     const isOver = () =>
       attempts >= request.atMost ||
       failures.length >= 10 ||

@@ -11,7 +11,7 @@ export interface Verbs {
   /** Ends a TCP server as a program ends that was asked to. */
   retire(server: ServerSpec): Promise<void>;
   dial(request: DialRequest): Promise<Outcome>;
-  /** Dials until everybody in `until` has answered and at least `atLeast` times, at most about `atMost` times. */
+  /** Dials until everybody in `until` has answered and at least `atLeast` times, at most `atMost` times. */
   dialMany(request: DialManyRequest): Promise<Tally>;
   /** Opens a flow that stays; the name is the caller's. */
   open(flow: string, request: DialRequest): Promise<void>;
