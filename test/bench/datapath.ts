@@ -22,7 +22,7 @@ const servers = [
   { serve: 'connections', port: 8081 },
   { serve: 'datagrams', port: 8082 },
 ] as const;
-const throughput = { port: 5201, rounds: 5 } as const;
+const throughput = { port: 5201, rounds: 7 } as const;
 const scales = [
   { services: 10, endpointsEach: 10 },
   { services: 10_000, endpointsEach: 10 },
@@ -147,7 +147,7 @@ async function measureThroughput(scale: Scale): Promise<void> {
 }
 
 async function throughputOf({ lab, signal }: Processes, { place, ip, port }: Contestant): Promise<number> {
-  const argv = ['-A', '0,1', '-c', ip, '-p', String(port), '-t', '1', '-J'];
+  const argv = ['-c', ip, '-p', String(port), '-t', '1', '-J'];
   const shell = 'echo $$ > "$1/cgroup.procs"; shift; exec iperf3 "$@"';
   const { stdout } = await lab.within(place, () =>
     promisify(execFile)('sh', ['-c', shell, 'sh', lab.cgroupOf(lab.hostOf(place).name), ...argv], { signal }),
