@@ -208,6 +208,17 @@ describe('credentials', () => {
     await client.get(pathOf(services), signal);
   });
 
+  test('a connection that was closed while it was idle is no failure of a read, and one of a write', async () => {
+    const faults: (Fault | null)[] = [null, { t: 'reset' }, null, { t: 'reset' }];
+    await using server = await KubeApiServer.start({ fault: () => faults.shift() ?? null });
+    using config = new KubeconfigFile({ a: { server: server.url } });
+    using client = clientOf(config);
+    await client.get(pathOf(services), signal);
+    await client.get(pathOf(services), signal);
+    const all = pathOf(services, { namespace: 'default' });
+    await expect(client.create(all, service('a'), signal)).rejects.toMatchObject({ code: 'UNREACHABLE' });
+  });
+
   test('one connection serves what comes one after another', async () => {
     await using server = await KubeApiServer.start({ tls: await authority.server() });
     using config = new KubeconfigFile({ a: { server: server.url, ca: authority.cert } });

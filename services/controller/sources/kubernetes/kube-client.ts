@@ -35,12 +35,14 @@ export interface KubeClientOptions {
 
 /** A single object: ten times what etcd keeps. */
 const maxObjectBytes = 16 * 1024 * 1024;
+/** A connection that had waited for the next request, and was closed meanwhile: nobody has heard that one. */
+const wasIdle = 'was idle';
 /** Of an answer that is an error. */
 const maxErrorBytes = 64 * 1024;
 
 /**
  * Requests to one API server: credentials, TLS, one pool of connections, gzip, an end to silence, and errors in our own words. Thin: it
- * neither retries nor waits, apart from credentials that are refused, which are renewed once. Nothing is connected before the first request.
+ * neither retries nor waits, apart from credentials that are refused, which are renewed once, and a connection that was closed while it was idle. Nothing is connected before the first request.
  */
 export class KubeClient {
   readonly #access: AccessSource;
@@ -101,8 +103,9 @@ export class KubeClient {
       try {
         return await this.#once(request, access, signal, read);
       } catch (error) {
-        if (!(error instanceof KubeError) || error.code !== 'UNAUTHORIZED' || attempt > 1) throw error;
-        this.#access.renew();
+        if (!(error instanceof KubeError) || attempt > 1) throw error;
+        if (error.code === 'UNAUTHORIZED') this.#access.renew();
+        else if (error.reason !== wasIdle || (request.method ?? 'GET') !== 'GET') throw error;
       }
     }
   }
@@ -143,8 +146,9 @@ export class KubeClient {
       () => end.abort(new KubeError('SILENT', `${access.server} says nothing to ${method} ${path}`)),
     );
     let body: Readable | null = null;
+    let sent: ClientRequest | null = null;
     try {
-      const sent = this.#send(request, access, end.signal);
+      sent = this.#send(request, access, end.signal);
       sent.on('socket', (connected) => {
         socket = connected.setKeepAlive(true, keepAliveMs);
       });
@@ -156,7 +160,8 @@ export class KubeClient {
       throw fromStatus(status, parseJson(text), response.headers['retry-after'] ?? null, asked);
     } catch (error) {
       if (end.signal.aborted) throw end.signal.reason;
-      if (error instanceof Error && ('code' in error || error.name === 'AbortError')) throw fromErrno(error, asked);
+      if (error instanceof Error && ('code' in error || error.name === 'AbortError'))
+        throw fromErrno(error, asked, body === null && sent?.reusedSocket ? wasIdle : '');
       throw error;
     } finally {
       watchdog.close();

@@ -87,12 +87,12 @@ function codeOf(code: number, reason: string, retryAfterMs: number | null): Kube
   return code >= 500 ? 'SERVER' : 'REFUSED';
 }
 
-/** Errors of sockets, TLS and files, by their errno. */
-export function fromErrno(error: unknown, asked: Asked): KubeError {
+/** Errors of sockets and TLS. `reason`: what the caller knows of it. */
+export function fromErrno(error: unknown, asked: Asked, reason = ''): KubeError {
   if (error instanceof KubeError) return error;
-  const reason = error instanceof Error ? error.message : String(error);
-  const what = `${asked.server} cannot be reached (${reason || 'the connection was lost'})`;
-  return new KubeError('UNREACHABLE', what, { cause: error });
+  const said = error instanceof Error ? error.message : String(error);
+  const what = `${asked.server} cannot be reached (${said || 'the connection was lost'})`;
+  return new KubeError('UNREACHABLE', what, { cause: error, reason });
 }
 
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : '');

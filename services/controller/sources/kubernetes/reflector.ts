@@ -123,7 +123,6 @@ export class Reflector<T> {
     );
     this.#position = revision;
     sink.replaced(items, revision);
-    this.#fruitful();
     this.#heard();
   }
 
@@ -148,7 +147,8 @@ export class Reflector<T> {
             if (initial === null) this.#heard();
           },
           onEvents: (events) => {
-            this.#fruitful();
+            // A list does not count: lists that lead to nothing are to become rare.
+            if (initial === null) this.#fruitful();
             initial = initial === null ? this.#take(events) : this.#collect(events, initial);
           },
         },
@@ -156,9 +156,10 @@ export class Reflector<T> {
       );
     } catch (error) {
       if (openedAtUs === null || initial !== null || !isBroken(error)) throw error;
-      if (clock.nowUs() - openedAtUs > steadyUs) this.#fruitful();
       // It was open, so it can be opened again: that is tried first.
       if (this.#fruitless++ > 0) throw error;
+    } finally {
+      if (openedAtUs !== null && clock.nowUs() - openedAtUs > steadyUs) this.#fruitful();
     }
     if (initial !== null)
       throw new KubeError('PROTOCOL', `the watch of ${path} ended before the initial state was complete`);
@@ -226,6 +227,7 @@ export class Reflector<T> {
       logger.info({ path, reason: error.message }, 'everything is listed again');
       this.#position = null;
       this.#ahead = 0;
+      await this.#backoff.wait(signal);
       return;
     }
     this.#lost = true;
