@@ -12,15 +12,23 @@ export interface Paths {
   serve(url: URL, request: IncomingMessage, response: ServerResponse): boolean;
 }
 
+/** For a question to arrive in, milliseconds; Node's own are a minute and more. Answers of the gate may take as long as they like. */
+const limits = { headersTimeout: 10_000, requestTimeout: 15_000, connectionsCheckingInterval: 2_000 } as const;
+
 /** /healthz, /livez, /readyz and /metrics, and what the gate answers. */
 export function httpServer(health: Health, registry: MetricsRegistry, gate: Paths): Server {
-  return createServer((request, response) => {
-    const url = new URL(request.url ?? '/', 'http://controller');
-    const path = url.pathname;
+  return createServer(limits, (request, response) => {
     const text = (code: number, body: string) => {
       response.writeHead(code, { 'content-type': 'text/plain; charset=utf-8' });
       response.end(request.method === 'HEAD' ? undefined : `${body}\n`);
     };
+    // "//" and its like come from whoever reaches the port, and are no URL.
+    const url = URL.parse(request.url ?? '/', 'http://controller');
+    if (url === null) {
+      text(400, 'the path is not one');
+      return;
+    }
+    const path = url.pathname;
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       text(405, 'GET or HEAD');
     } else if (path === '/healthz' || path === '/livez') {
