@@ -3,7 +3,7 @@
 // place costs a few milliseconds; without root it says what to install instead.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -35,6 +35,8 @@ const testTools = [
   { name: 'ipvsadm', shownBy: ['/usr/sbin/ipvsadm', '/sbin/ipvsadm'] },
   { name: 'kmod', shownBy: ['/sbin/modprobe', '/usr/sbin/modprobe'] },
 ];
+/** Unpacked into the checkout instead of installed: as a Debian package it is a service that listens on every address from then on. */
+const unpackedTools = [{ name: 'prometheus', shownBy: [join(root, 'node_modules/.tools/usr/bin/prometheus')] }];
 const packagesFor = {
   check: [],
   build: bpfTools,
@@ -50,6 +52,7 @@ if (wanted === undefined) fail(`--for takes one of ${Object.keys(packagesFor).jo
 requirePlatform();
 installNpmPackages();
 installDebianPackages(wanted);
+if (purpose === 'test') unpackDebianPackages(unpackedTools);
 if (purpose !== 'check') buildPrograms();
 if (purpose !== 'check' && purpose !== 'build') mountBpffs();
 
@@ -78,13 +81,32 @@ function installNpmPackages() {
 }
 
 function installDebianPackages(packages) {
-  const missing = packages.filter(({ shownBy }) => !shownBy.some(existsSync)).map(({ name }) => name);
+  const missing = missingOf(packages);
   if (missing.length === 0) return;
-  if (!existsSync('/usr/bin/apt-get')) fail(`Install ${missing.join(', ')} (Debian's names) and try again.`);
   say(`installing Debian packages: ${missing.join(' ')}`);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  run('apt-get', ['update', '-qq'], env);
-  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+  run('apt-get', ['update', '-qq'], { env });
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], { env });
+}
+
+function unpackDebianPackages(packages) {
+  const missing = missingOf(packages);
+  if (missing.length === 0) return;
+  say(`unpacking Debian packages: ${missing.join(' ')}`);
+  const tools = join(root, 'node_modules/.tools');
+  const archives = join(tools, 'archives');
+  mkdirSync(archives, { recursive: true });
+  run('apt-get', ['update', '-qq']);
+  run('apt-get', ['download', '-qq', ...missing], { cwd: archives });
+  for (const file of readdirSync(archives)) run('dpkg-deb', ['--extract', join(archives, file), tools]);
+  rmSync(archives, { recursive: true });
+}
+
+function missingOf(packages) {
+  const missing = packages.filter(({ shownBy }) => !shownBy.some(existsSync)).map(({ name }) => name);
+  if (missing.length > 0 && !existsSync('/usr/bin/apt-get'))
+    fail(`Install ${missing.join(', ')} (Debian's names) and try again.`);
+  return missing;
 }
 
 /** Some milliseconds when the sources are those of the last build. */
@@ -106,9 +128,9 @@ function libraryPaths(name) {
 }
 
 /** Quiet unless it fails: what the command printed is shown then. */
-function run(command, args, env = process.env) {
+function run(command, args, { env = process.env, cwd = root } = {}) {
   try {
-    execFileSync(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    execFileSync(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   } catch (error) {
     fail(`${command} ${args.join(' ')} failed:\n${error.stdout ?? ''}${error.stderr ?? error.message}`);
   }

@@ -44,6 +44,8 @@ export const controllerCommand = (): Command =>
       const options = toOptions(flags);
       const { runController } = await import('@octoplane/controller/main.ts');
       await runController(options, { logger: logger(flags.logLevel, 'controller'), signal: terminationSignal() });
+      // Everything of ours is closed. What may still be open is an exporter's call to a collector that does not answer, and it has no way to be cut.
+      process.exit();
     });
 
 const withControllerFlags = (command: Command): Command =>

@@ -1,10 +1,13 @@
+import { Nack_Reason, Plan_Kind } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { Counter, collectDefaultMetrics, Gauge, Histogram } from 'prom-client';
+import { reasonName } from '../acks/lateness.ts';
 import type { NodeBook } from '../acks/node-book.ts';
 import { type NodeState, stateOf } from '../acks/node-record.ts';
 import type { Refusal } from '../door.ts';
 import type { History } from '../history/history.ts';
 import type { RejectedObject, SourceReport } from '../state/cluster-state.ts';
 import type { StreamObserver } from '../stream/session-context.ts';
+import { kindName } from '../stream/words.ts';
 import type { SpanFate } from '../tracing/outbox.ts';
 import { newMetricsRegistry } from './metrics-text.ts';
 
@@ -19,6 +22,12 @@ export interface Measured {
   readonly waitingSpans: () => number;
   readonly closedGates: () => number;
 }
+
+/** All but 0, "unspecified". */
+const planKinds = [Plan_Kind.UP_TO_DATE, Plan_Kind.DELTA, Plan_Kind.BUCKET_REPAIR, Plan_Kind.SNAPSHOT].map(kindName);
+const refusalReasons = Object.values(Nack_Reason)
+  .filter((reason) => typeof reason === 'number' && reason > 0)
+  .map((reason) => reasonName(reason as Nack_Reason));
 
 /** By the value of a label. */
 type Reading = () => readonly (readonly [string, number])[];
@@ -57,6 +66,11 @@ export class Metrics implements StreamObserver {
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
       registers: [this.registry],
     });
+    // A counter that begins with its first event shows no rate of it.
+    for (const kind of ['delta', 'repair'] as const) this.sent(kind, 0, 0);
+    for (const kind of planKinds) this.#plans.inc({ kind }, 0);
+    for (const reason of refusalReasons) this.#refusals.inc({ reason }, 0);
+    for (const fate of ['exported', 'overflow', 'failed'] as const) this.countSpans(fate, 0);
   }
 
   /** Before the first scrape. */

@@ -38,6 +38,8 @@ export function octoplaneMetrics(metrics: Metrics, options: OctoplaneMetricsOpti
     'What somebody else had altered in the kernel and was put right',
     ['kind'],
   );
+  // A counter that begins with its first event shows no rate of it.
+  for (const kind of ['entry', 'object']) drift.inc({ kind }, 0);
   const inPlace = metrics.gauge('octoplane_kernel_in_place', '1 while the kernel is known to hold the rule set');
   const connected = metrics.gauge('octoplane_controller_connected', '1 while a controller has answered');
   const connections = metrics.counter(

@@ -28,6 +28,8 @@ export interface ClusterOptions {
   readonly sources?: readonly string[];
   /** Appended to the controller's command line. */
   readonly controllerFlags?: readonly string[];
+  /** Added to the controller's environment. */
+  readonly controllerEnv?: Readonly<Record<string, string>>;
   /** Port of this machine's loopback at which the controller can be asked. Default: any. */
   readonly adminPort?: number;
 }
@@ -74,14 +76,15 @@ export class Cluster implements AsyncDisposable {
     for (const host of lab.nodes) source.put(nodeManifest(host));
     const brain = lab.place('brain').addresses.IPv4;
     const { sources = [`${sourceName}=file:${source.path}`] } = options;
-    const controller = new Daemon(lab, 'brain', `${driver}-controller`, [
+    const args = [
       'controller',
       ...sources.flatMap((each) => ['--source', each]),
       ...['--listen', `${brain}:${grpcPort}`, '--http', `${brain}:${controllerHttpPort}`],
       ...['--service-cidr', Object.values(serviceCidrs).join(',')],
       ...['--state-dir', join(dir, 'controller'), '--insecure', '--insecure-allow-remote'],
       ...controllerFlags,
-    ]);
+    ];
+    const controller = new Daemon(lab, 'brain', `${driver}-controller`, args, options.controllerEnv);
     const nodes = new Map(
       lab.nodes.map(({ name }) => {
         const args = nodeArgs(lab, name, { driver, stateDir: stateDirOf(lab, driver, name), flags: nodeFlags });

@@ -14,11 +14,13 @@ export class Daemon implements AsyncDisposable {
   #args: readonly string[];
   readonly #lab: Lab;
   readonly #host: string;
+  readonly #env: Readonly<Record<string, string>>;
   #process: ChildProcess | null = null;
   /** By this machine's clock, which the whole lab shares. */
   startedAtMs = 0;
 
-  constructor(lab: Lab, host: string, name: string, args: readonly string[]) {
+  constructor(lab: Lab, host: string, name: string, args: readonly string[], env = {}) {
+    this.#env = env;
     this.#lab = lab;
     this.#host = host;
     this.name = name;
@@ -40,7 +42,7 @@ export class Daemon implements AsyncDisposable {
     // The shell joins the cgroup before anything of ours runs, then becomes the daemon: same process id.
     const command = ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', this.#lab.cgroupOf(this.#host)];
     // As a user starts it, by its own first line, on the Node that runs this.
-    const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` };
+    const env = { ...process.env, ...this.#env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` };
     const child = this.#lab.within(this.#host, () =>
       spawn('sh', [...command, this.#lab.program, ...args], { stdio: ['ignore', log, log], env }),
     );

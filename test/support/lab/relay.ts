@@ -1,6 +1,7 @@
-import { createServer, Socket } from 'node:net';
+import { connect, createServer, type Server, Socket } from 'node:net';
 import type { Ip } from '@octoplane/model/address.ts';
 import { netnsPath } from './build.ts';
+import type { Lab } from './lab.ts';
 import { closeOnFailure, connectSocket, ipProtocols, openSocket, socketTypes } from './libc.ts';
 import type { Place } from './plan.ts';
 
@@ -15,15 +16,26 @@ export function connectFrom(place: Place, ip: Ip, port: number): Socket {
  * A port on this machine's own loopback that leads to an address inside the lab, for clients that take HOST:PORT only
  * (gRPC). Connections start at `place`.
  */
-export async function relayTo(
-  place: Place,
-  ip: Ip,
-  port: number,
-  localPort = 0,
-): Promise<{ readonly address: string } & AsyncDisposable> {
+export const relayTo = (place: Place, ip: Ip, port: number, localPort = 0): Promise<Relay> =>
+  relay(
+    () => connectFrom(place, ip, port),
+    (server, done) => server.listen(localPort, '127.0.0.1', done),
+  );
+
+/** The other way around: a port at a place of the lab, on all its addresses, that leads to this machine's own loopback. */
+export const relayOutOf = (lab: Pick<Lab, 'within'>, place: string, port: number): Promise<Relay> =>
+  relay(
+    () => connect(port, '127.0.0.1'),
+    // Without a name to look up, the socket is made at once, and so in that place.
+    (server, done) => lab.within(place, () => server.listen(done)),
+  );
+
+export type Relay = { readonly address: string } & AsyncDisposable;
+
+async function relay(reach: () => Socket, listen: (server: Server, done: () => void) => void): Promise<Relay> {
   const open = new Set<Socket>();
   const server = createServer((near) => {
-    const far = connectFrom(place, ip, port);
+    const far = reach();
     for (const [socket, other] of [
       [near, far],
       [far, near],
@@ -40,7 +52,7 @@ export async function relayTo(
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(localPort, '127.0.0.1', resolve);
+    listen(server, resolve);
   });
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('the relay has no port');
