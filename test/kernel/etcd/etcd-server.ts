@@ -106,7 +106,7 @@ export class EtcdServer {
 const peerUrlOf = ({ ip = '127.0.0.1', peerPort }: Member): string => `http://${ip}:${peerPort}`;
 
 /** Ports that nobody had a moment ago: etcd cannot be told to choose its own. */
-async function freePorts(count: number): Promise<readonly number[]> {
+export async function freePorts(count: number): Promise<readonly number[]> {
   const servers = Array.from({ length: count }, () => createServer());
   const ports: number[] = [];
   for (const server of servers) {

@@ -12,6 +12,8 @@ import { SharedResults, StubNode } from './stub-node.ts';
 export interface FleetConfig {
   readonly t: 'start';
   readonly address: string;
+  /** Of other replicas: a node that loses one goes on to the next. */
+  readonly others?: readonly string[];
   readonly nodes: number;
   readonly zones: readonly string[];
   /** One certificate per node; null: plaintext. */
@@ -34,7 +36,8 @@ export interface Answered {
 export type FleetRequest =
   | FleetConfig
   | { readonly t: 'move'; readonly address: string }
-  | { readonly t: 'count' | 'recall' };
+  /** `forget plans`: what came before is not counted. */
+  | { readonly t: 'count' | 'recall' | 'forget plans' };
 
 export type FleetReport =
   /** Every node has a plan since the start, or since the last `move`. */
@@ -44,6 +47,8 @@ export type FleetReport =
       readonly plans: Readonly<Record<number, number>>;
       readonly receivedBytes: number;
       readonly connected: number;
+      /** By address, nodes with a plan on the stream that they have there now. */
+      readonly planned: Readonly<Record<string, number>>;
       readonly cpuMs: number;
       readonly digests: readonly string[];
     }
@@ -53,6 +58,7 @@ export type FleetReport =
 const shared = new SharedResults();
 let clients: StubClient[] = [];
 let address = '';
+let others: readonly string[] = [];
 let planned = new Set<StubNode>();
 let startedAt = 0;
 let recording: Answered[][] = [];
@@ -65,13 +71,14 @@ process.on('message', (request: FleetRequest) => {
     startedAt = performance.now();
     for (const { node } of clients) node.plans.length = 0;
   }
+  if (request.t === 'forget plans') for (const { node } of clients) node.plans.length = 0;
   if (request.t === 'count') report(counts());
   if (request.t === 'recall') report({ t: 'recording', answers: recording });
 });
 process.on('disconnect', () => process.exit(0));
 
 function start(config: FleetConfig): void {
-  ({ address } = config);
+  ({ address, others = [] } = config);
   startedAt = performance.now();
   recording = [];
   clients = Array.from({ length: config.nodes }, (_, i) => {
@@ -80,7 +87,7 @@ function start(config: FleetConfig): void {
     const node = new StubNode({ name, zone: config.zones[i % config.zones.length] ?? '', shared });
     const client = new StubClient({
       node,
-      address: () => address,
+      address: nextOf(i),
       credentials:
         config.tls && credential
           ? credentials.createSsl(Buffer.from(config.tls.ca), Buffer.from(credential.key), Buffer.from(credential.cert))
@@ -93,6 +100,22 @@ function start(config: FleetConfig): void {
     return client;
   });
   for (const client of clients) client.connect();
+}
+
+/** Another one with every connection. */
+function nextOf(first: number): () => string {
+  let turn = first;
+  return () => {
+    const all = [address, ...others];
+    return all[turn++ % all.length] ?? address;
+  };
+}
+
+function plannedAt(): Record<string, number> {
+  const at: Record<string, number> = {};
+  for (const { isConnected, node, address: there } of clients)
+    if (isConnected && node.isPlanned) at[there] = (at[there] ?? 0) + 1;
+  return at;
 }
 
 /** Of one node. */
@@ -130,6 +153,7 @@ function counts(): FleetReport {
     plans,
     receivedBytes: clients.reduce((sum, { node }) => sum + node.receivedBytes, 0),
     connected: clients.filter(({ isConnected }) => isConnected).length,
+    planned: plannedAt(),
     cpuMs: (user + system) / 1000,
     digests: [...new Set(clients.map(({ node }) => node.digest.toString(16)))],
   };

@@ -26,6 +26,8 @@ export class StubClient {
   readonly #options: StubClientOptions;
   #client: Client | null = null;
   #stream: ClientDuplexStream<Buffer, Buffer> | null = null;
+  /** Of the newest connection. */
+  address = '';
 
   constructor(options: StubClientOptions) {
     this.node = options.node;
@@ -43,7 +45,8 @@ export class StubClient {
 
   connect(): void {
     const { address, credentials, node, onEnd } = this.#options;
-    this.#client ??= new Client(typeof address === 'string' ? address : address(), credentials, {
+    if (this.#client === null) this.address = typeof address === 'string' ? address : address();
+    this.#client ??= new Client(this.address, credentials, {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_channelz': 0,
       'grpc.enable_retries': 0,

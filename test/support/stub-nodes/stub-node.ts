@@ -53,6 +53,8 @@ export class StubNode {
   version: Version | null = null;
   inputs: readonly InputRevision[] = [];
   /** Set by Move. */
+  /** There was a Plan since the last Hello. */
+  isPlanned = false;
   movedAway = false;
   readonly #options: StubNodeOptions;
   #parts: Frame[] = [];
@@ -77,6 +79,7 @@ export class StubNode {
     this.#parts = [];
     this.frames = 0;
     this.movedAway = false;
+    this.isPlanned = false;
     return {
       $case: 'hello',
       value: {
@@ -105,7 +108,10 @@ export class StubNode {
   #plan(plan: Plan): Outgoing | null {
     if (this.#parts.length > 0) throw new Error(`${this.name}: a Plan within a frame`);
     this.plans.push(plan);
+    this.isPlanned = true;
     if (plan.kind === 1) {
+      if (mergedInputs(this.inputs, plan.inputs, true) === null)
+        throw new Error(`${this.name}: a Plan of older input than is programmed`);
       this.version = plan.head ?? null;
       this.inputs = plan.inputs;
     }
