@@ -40,6 +40,8 @@ export interface KubeApiOptions {
   readonly watchList?: boolean;
   /** A watch from a revision that is gone: refused with 410, or answered with 200 and an ERROR event. Servers do either. Default "event". */
   readonly goneAs?: 'status' | 'event';
+  /** A watch from a revision that is yet to come: refused with 504, or taken, and silent until then. Servers do either. Default "silence". */
+  readonly futureAs?: 'error' | 'silence';
   /** Default: http. */
   readonly tls?: Credential;
   /** Tokens that are taken. Default: anybody is let in. */
@@ -310,7 +312,7 @@ export class KubeApiServer implements AsyncDisposable {
     const { resourceVersion: from, initialEvents } = options;
     const collection = this.store.collection(target.resource);
     const { revision, compactedTo } = this.store;
-    if (from !== null && from > revision) throw tooLarge(from, revision);
+    if (from !== null && from > revision && this.options.futureAs === 'error') throw tooLarge(from, revision);
     const gone =
       !initialEvents && from !== null && from !== 0 && from < compactedTo ? expired(from, compactedTo) : null;
     if (gone && this.options.goneAs === 'status') throw gone;

@@ -75,7 +75,7 @@ function revisionOf(store: Store, options: ListOptions, from: Continuation | nul
 }
 
 export const tooLarge = (wanted: number, current: number): StatusError =>
-  new StatusError(504, 'Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
+  new StatusError(504, 'Timeout', `Timeout: Too large resource version: ${wanted}, current: ${current}`, {
     retryAfterSeconds: 1,
   });
 

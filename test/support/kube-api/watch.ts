@@ -156,6 +156,7 @@ export class Watch {
 
   /** Through a selector, an object that begins to match is new, and one that ceases to is gone. */
   #tell({ revision, before, after, deleted }: Change): void {
+    if (revision <= this.#sent) return;
     if (this.#namespace !== '' && after.namespace !== this.#namespace) return;
     this.#sent = revision;
     const was = before !== null && this.#selects(before);

@@ -66,7 +66,7 @@ export function fromStatus(code: number, body: unknown, retryAfter: string | nul
   const details = isFields(status['details']) ? status['details'] : {};
   const retryAfterMs = secondsOf(retryAfter ?? details['retryAfterSeconds']);
   const said = textOf(status['message']).slice(0, 500) || `HTTP ${code}`;
-  const kind = /^Too large resource version/.test(said) ? 'AHEAD' : codeOf(code, reason, retryAfterMs);
+  const kind = /Too large resource version/.test(said) ? 'AHEAD' : codeOf(code, reason, retryAfterMs);
   const message = `${asked.server} answers ${code} to ${asked.method} ${asked.path}: ${said}${remedies[kind] ?? ''}`;
   return new KubeError(kind, message, { reason, retryAfterMs });
 }

@@ -31,6 +31,15 @@ export async function listAll(
   }
 }
 
+/** The revision of the newest state, for one object at most. @throws KubeError */
+export async function newestRevision(
+  client: KubeClient,
+  { path, query }: ListRequest,
+  signal: AbortSignal,
+): Promise<number> {
+  return readEnvelope(await client.json({ path, query: { ...query, limit: '1' } }, signal), path).revision;
+}
+
 /** `pageSize` null: one answer, however long it is. */
 async function listOnce(
   client: KubeClient,

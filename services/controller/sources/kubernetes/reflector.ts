@@ -4,7 +4,7 @@ import type { Clock } from '../../clock.ts';
 import { Backoff } from '../backoff.ts';
 import type { KubeClient } from './kube-client.ts';
 import { KubeError } from './kube-error.ts';
-import { listAll } from './list-pages.ts';
+import { listAll, newestRevision } from './list-pages.ts';
 import { type WatchEvent, watchOnce } from './watch-events.ts';
 
 export interface ReflectorOptions<T> {
@@ -21,7 +21,7 @@ export interface ReflectorOptions<T> {
   readonly pageSize?: number;
   /** A watch without a word for so long is opened anew. Default 90 s: servers send a bookmark a minute. */
   readonly silentMs?: number;
-  /** Called before everything is listed, each time. */
+  /** Called before everything is listed, and before a watch goes on after the server was lost. It may ask for a list. */
   readonly beforeList?: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -95,6 +95,7 @@ export class Reflector<T> {
     this.#again = again;
     const either = AbortSignal.any([signal, again.signal]);
     try {
+      if (this.#lost && this.#position !== null) await this.#recognize(this.#position, either);
       if (this.#position === null) {
         await this.#options.beforeList?.(either);
         if (!this.#streaming) await this.#list(either);
@@ -105,6 +106,16 @@ export class Reflector<T> {
     } finally {
       this.#again = null;
     }
+  }
+
+  /**
+   * Is it the server that was lost, and has it all that it had? A watch from a revision that is yet to come is silent until then, and one from
+   * another cluster's revision goes on with what is not ours.
+   */
+  async #recognize(position: number, signal: AbortSignal): Promise<void> {
+    const { client, path, beforeList } = this.#options;
+    await beforeList?.(signal);
+    if ((await newestRevision(client, { path, query: this.#query }, signal)) < position) this.#position = null;
   }
 
   async #list(signal: AbortSignal): Promise<void> {
