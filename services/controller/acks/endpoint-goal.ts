@@ -27,6 +27,7 @@ export interface EndpointGoalOptions {
  */
 export class EndpointGoal implements Goal {
   readonly nobody: string;
+  readonly concernsKey = (key: ServicePortKey): boolean => this.#isOfService(key);
   readonly #options: EndpointGoalOptions;
   readonly #knowledge: KernelKnowledge;
   readonly #index: EndpointIndex;

@@ -1,4 +1,5 @@
 import { Nack_Reason } from '@octoplane/model/gen/octoplane/v1/stream.ts';
+import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { History } from '../history/history.ts';
 import type { NodeRecord } from './node-record.ts';
 
@@ -15,14 +16,22 @@ export interface Lateness {
   readonly words: string;
 }
 
-export function lateness(record: NodeRecord, history: History, nowUs: number): Lateness {
+/** `concernsKey`: what it is late for; refusals of other entries are not why. */
+export function lateness(
+  record: NodeRecord,
+  history: History,
+  nowUs: number,
+  concernsKey: ((key: ServicePortKey) => boolean) | undefined = undefined,
+): Lateness {
   const { connection } = record;
   const sinceThen = words(nowUs - connection.sinceUs);
   if (connection.t === 'disconnected') return { reason: 'disconnected', words: `disconnected for ${sinceThen}` };
   if (connection.t === 'absent')
     return { reason: 'absent', words: `has not come back since this controller started ${sinceThen} ago` };
-  for (const [key, { reason, message }] of record.refused ?? [])
+  for (const [key, { reason, message }] of record.refused ?? []) {
+    if (concernsKey && !concernsKey(key)) continue;
     return { reason: 'refused', words: `refused ${key}: ${message || reasonName(reason)}` };
+  }
   if (record.lastError !== '') return { reason: 'refused', words: record.lastError };
   if (record.programmed === 0)
     return { reason: 'slow', words: `connected ${sinceThen} ago, has not programmed anything yet` };

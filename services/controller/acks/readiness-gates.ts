@@ -8,8 +8,9 @@ import { KubeError } from '../sources/kubernetes/kube-error.ts';
 import { EndpointGoal } from './endpoint-goal.ts';
 import type { EndpointIndex } from './endpoint-index.ts';
 import { type Following, type FollowSurroundings, follow } from './follow.ts';
+import { whyLate } from './goal.ts';
 import type { KernelKnowledge } from './kernel-entries.ts';
-import { lateness, neverConnected } from './lateness.ts';
+import { neverConnected } from './lateness.ts';
 import { parseSelectors } from './selectors.ts';
 import type { WaitProgress } from './wait.ts';
 
@@ -117,10 +118,7 @@ export class ReadinessGates implements Gatekeeper {
   #describe({ programmed, nodes, late, unknown, settlingMs }: WaitProgress, goal: EndpointGoal): string {
     const { history, clock } = this.#options;
     const nowUs = clock.nowUs();
-    const words = late.map((record) => {
-      const why = goal.whyLate(record) ?? lateness(record, history, nowUs);
-      return `${record.name} (${why.words})`;
-    });
+    const words = late.map((record) => `${record.name} (${whyLate(goal, record, history, nowUs).words})`);
     for (const { name, hasNodeObject } of unknown) words.push(`${name} (${neverConnected(hasNodeObject).words})`);
     const named = words.slice(0, namedNodes);
     const more = words.length > named.length ? ` and ${words.length - named.length} more` : '';

@@ -9,10 +9,8 @@ import { EndpointGoal, type EndpointGoalOptions } from '../acks/endpoint-goal.ts
 import type { EndpointIndex } from '../acks/endpoint-index.ts';
 import { parseEndpointTarget } from '../acks/endpoint-target.ts';
 import { type FollowSurroundings, follow } from '../acks/follow.ts';
-import { type Goal, versionGoal } from '../acks/goal.ts';
+import { type Goal, versionGoal, whyLate } from '../acks/goal.ts';
 import type { KernelKnowledge } from '../acks/kernel-entries.ts';
-import { lateness } from '../acks/lateness.ts';
-import type { NodeRecord } from '../acks/node-record.ts';
 import type { Quorum } from '../acks/quorum.ts';
 import type { NodeSelection } from '../acks/selectors.ts';
 import type { WaitProgress, WaitRules } from '../acks/wait.ts';
@@ -58,9 +56,10 @@ export function serveWait(
     const { sequence, goal } = targetOf(plan, dependencies);
     const report = (progress: WaitProgress): boolean => {
       const nowUs = clock.nowUs();
-      const whyLate = (record: NodeRecord) => goal.whyLate(record) ?? lateness(record, history, nowUs);
       const version = { epoch: history.epoch, sequence: sequence ?? history.head };
-      const isWritable = call.write(progressToProto(progress, { version, whyLate }));
+      const isWritable = call.write(
+        progressToProto(progress, { version, whyLate: (record) => whyLate(goal, record, history, nowUs) }),
+      );
       if (progress.isDone) call.end();
       return isWritable;
     };

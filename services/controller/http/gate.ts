@@ -4,8 +4,9 @@ import { EndpointGoal } from '../acks/endpoint-goal.ts';
 import type { EndpointIndex } from '../acks/endpoint-index.ts';
 import { type EndpointTarget, formatEndpointTarget } from '../acks/endpoint-target.ts';
 import { type FollowSurroundings, follow } from '../acks/follow.ts';
+import { whyLate } from '../acks/goal.ts';
 import type { KernelKnowledge } from '../acks/kernel-entries.ts';
-import { lateness, neverConnected } from '../acks/lateness.ts';
+import { neverConnected } from '../acks/lateness.ts';
 import { parseSelectors } from '../acks/selectors.ts';
 import type { WaitProgress } from '../acks/wait.ts';
 import { type Answer, type Question, questionOf } from './gate-question.ts';
@@ -86,10 +87,7 @@ export class Gate {
     const tooLate = clock.after(question.timeoutMs, () => {
       const progress = following.progress();
       const nowUs = clock.nowUs();
-      const late = progress.late.map((record) => {
-        const { words } = goal.whyLate(record) ?? lateness(record, history, nowUs);
-        return `${record.name}: ${words}`;
-      });
+      const late = progress.late.map((record) => `${record.name}: ${whyLate(goal, record, history, nowUs).words}`);
       for (const { name, hasNodeObject } of progress.unknown)
         late.push(`${name}: ${neverConnected(hasNodeObject).words}`);
       if (progress.nobody !== null) late.push(progress.nobody);
