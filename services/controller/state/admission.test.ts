@@ -14,7 +14,7 @@ const names = ['a', 'b', 'c', 'd', 'e'].map((name) => serviceName('default', nam
 function admittedByDefinition(contenders: ReadonlyMap<ServiceName, Contender>): readonly ServiceName[] {
   const order = [...contenders].sort(([a, x], [b, y]) =>
     x.rank.createdAtMs === y.rank.createdAtMs
-      ? x.rank.source - y.rank.source || (a < b ? -1 : 1)
+      ? x.rank.round - y.rank.round || x.rank.source - y.rank.source || (a < b ? -1 : 1)
       : x.rank.createdAtMs - y.rank.createdAtMs,
   );
   const held = new Set<string>();
@@ -28,7 +28,11 @@ function admittedByDefinition(contenders: ReadonlyMap<ServiceName, Contender>): 
 }
 
 const contender: fc.Arbitrary<Contender> = fc.record({
-  rank: fc.record({ createdAtMs: fc.constantFrom(1, 2, Infinity), source: fc.constantFrom(0, 1) }),
+  rank: fc.record({
+    createdAtMs: fc.constantFrom(1, 2, Infinity),
+    round: fc.constantFrom(0, 1),
+    source: fc.constantFrom(0, 1),
+  }),
   claims: fc.subarray(['p', 'q', 'r', 's']),
 });
 
@@ -69,7 +73,7 @@ test('a claim is free when nobody else names it, admitted or not', () => {
   const admission = new Admission();
   const [a, b] = names;
   if (!a || !b) throw new Error('names');
-  admission.replace(a, { rank: { createdAtMs: 1, source: 0 }, claims: ['p'] });
+  admission.replace(a, { rank: { createdAtMs: 1, round: 0, source: 0 }, claims: ['p'] });
   expect(admission.isFree('p', a)).toBe(true);
   expect(admission.isFree('p', b)).toBe(false);
   expect(admission.isFree('q', b)).toBe(true);

@@ -1,10 +1,12 @@
 import type { ServiceName } from '@octoplane/model/keys.ts';
 import type { Claim } from './claims.ts';
 
-/** Who goes first: the smaller creation time, then the earlier source, then the name. */
+/** Who goes first: the smaller creation time, then who came first, then the earlier source, then the name. */
 export interface Rank {
   /** Infinity where it is not known: a Service of known age keeps its address. */
   readonly createdAtMs: number;
+  /** For those whose age is not known: in which round they came. Equal for all that were there at the start. */
+  readonly round: number;
   readonly source: number;
 }
 
@@ -26,7 +28,7 @@ const admitted: Verdict = { t: 'admitted' };
  * Decides between Services that claim the same address or port: in the order of their ranks, each is admitted unless
  * an admitted one before it holds one of its claims. A refused Service holds nothing.
  *
- * The outcome is a function of the candidates alone, whatever the order in which they came, so that every replica refuses the
+ * The outcome is a function of the candidates and their ranks, whatever the order of the calls, so that every replica refuses the
  * same ones. A change is worked off among those who share claims with it; nobody else is looked at.
  */
 export class Admission {
@@ -46,6 +48,11 @@ export class Admission {
     if (claimants === undefined) return true;
     for (const { name } of claimants) if (name !== except) return false;
     return true;
+  }
+
+  /** Who has what the claim is about. */
+  holderOf(claim: Claim): ServiceName | null {
+    return this.#holders.get(claim)?.name ?? null;
   }
 
   /** Replaces one candidate, or takes it away. Verdicts follow with `settle`. */
@@ -133,6 +140,7 @@ export class Admission {
 
 function precedes(a: Candidate, b: Candidate): boolean {
   if (a.rank.createdAtMs !== b.rank.createdAtMs) return a.rank.createdAtMs < b.rank.createdAtMs;
+  if (a.rank.round !== b.rank.round) return a.rank.round < b.rank.round;
   if (a.rank.source !== b.rank.source) return a.rank.source < b.rank.source;
   return a.name < b.name;
 }

@@ -118,6 +118,44 @@ describe('the same name in two sources', () => {
   });
 });
 
+describe('contested addresses of Services whose age nobody knows', () => {
+  const vip = { clusterIP: '10.96.0.1' };
+
+  test('belong to who has them: a later file takes nothing away, whatever its name', () => {
+    const state = newState();
+    state.apply('a', [service('m', vip), synced()]);
+    state.apply('a', [service('a', vip)]);
+    state.apply('a', [service('z', vip)]);
+    expect([...state.services.keys()]).toEqual([name('m')]);
+    // It keeps them when it changes, too.
+    state.apply('a', [service('m', { ...vip, ports: [{ port: 81 }] })]);
+    expect([...state.services.keys()]).toEqual([name('m')]);
+    state.apply('a', [gone('Service', 'default/m')]);
+    expect([...state.services.keys()]).toEqual([name('a')]);
+  });
+
+  test('of those that are there at the start go by name, on every replica', () => {
+    const orders = [
+      [service('m', vip), service('a', vip)],
+      [service('a', vip), service('m', vip)],
+    ];
+    for (const order of orders) {
+      const state = newState();
+      state.apply('a', [...order, synced()]);
+      expect([...state.services.keys()]).toEqual([name('a')]);
+    }
+  });
+
+  test('are not won by asking for them later, however long one has been there', () => {
+    const state = newState();
+    state.apply('a', [service('a', { clusterIP: '10.96.0.2' }), service('m', vip), synced()]);
+    state.apply('a', [service('a', vip)]);
+    expect([...state.services.keys()]).toEqual([name('m')]);
+    state.apply('a', [service('a', { clusterIP: '10.96.0.2' })]);
+    expect(new Set(state.services.keys())).toEqual(new Set([name('a'), name('m')]));
+  });
+});
+
 describe('contested addresses', () => {
   const older = '2026-01-01T00:00:00Z';
   const younger = '2026-01-02T00:00:00Z';

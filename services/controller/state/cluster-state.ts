@@ -58,7 +58,8 @@ export type OwnObjects = Pick<SourceTable, 'lapsed' | 'revision' | 'inputs'> & {
  *   2. Stale, never empty: a source that falls silent keeps what it told.
  *   3. A Service belongs to one source, with the EndpointSlices of that source. Where a second source has a Service or Node of
  *      the same name, that one is refused and reported.
- *   4. A Service that claims what another has is refused and reported (admission.ts); it comes back by itself when the claim is free.
+ *   4. A Service that claims what another has is refused and reported (admission.ts); it comes back by itself when the claim is free. The
+ *      older has it; of those whose age is not known, who came first, and of those that were there at the start, by name.
  *   5. Objects are immutable: who holds one may keep it.
  */
 export class ClusterState {
@@ -76,6 +77,9 @@ export class ClusterState {
   readonly #owners = new Map<ServiceName, SourceTable>();
   readonly #refusals = new Refusals();
   #leaving: ReadonlySet<NodeName> = new Set();
+  /** In which round a Service whose age is not known came; see #roundOf. */
+  readonly #rounds = new Map<ServiceName, number>();
+  #round = 0;
   #inSync = false;
 
   constructor(options: ClusterStateOptions) {
@@ -181,6 +185,7 @@ export class ClusterState {
     const services = this.#mergeServices(touched.services, nowUs);
     if (this.#allocator.revision !== revision) this.#onAllocated(this.#allocator.allocations);
     for (const name of touched.endpoints) if (this.#services.has(name)) services.add(name);
+    this.#round++;
     const { exports } = touched;
     return services.size + nodes.size + exports.size === 0 ? null : { services, nodes, exports, causes };
   }
@@ -240,8 +245,10 @@ export class ClusterState {
   /** The first source's, or null when none has it. */
   #chooseService(name: ServiceName, nowUs: number): Service | null {
     const owner = this.#choose(`Service ${name}`, (table) => table.services.get(name), nowUs);
-    if (owner === null) this.#owners.delete(name);
-    else this.#owners.set(name, owner.table);
+    if (owner === null) {
+      this.#owners.delete(name);
+      this.#rounds.delete(name);
+    } else this.#owners.set(name, owner.table);
     return owner?.object ?? null;
   }
 
@@ -275,12 +282,34 @@ export class ClusterState {
       this.#complete.delete(name);
       this.#admission.replace(name, null);
     } else {
-      const rank = { createdAtMs: service.meta.createdAtMs ?? Infinity, source: this.#sources.indexOf(owner) };
+      const rank = {
+        createdAtMs: service.meta.createdAtMs ?? Infinity,
+        round: this.#roundOf(name, service),
+        source: this.#sources.indexOf(owner),
+      };
       this.#complete.set(name, service);
       this.#admission.replace(name, { rank, claims: claimsOf(service) });
     }
     if (refusal === null) this.#unserved.delete(name);
     else this.#unserved.set(name, refusal);
+  }
+
+  /**
+   * A Service without a creation time, as manifests in a directory are, goes by when it came: what is programmed is not taken away by a
+   * file that is added later. One that asks for what another has by then came at that moment, as far as the contest goes.
+   */
+  #roundOf(name: ServiceName, service: Service): number {
+    if (service.meta.createdAtMs !== null) return 0;
+    const before = this.#complete.get(name);
+    const known = before === undefined ? [] : claimsOf(before);
+    const asksForMore = claimsOf(service).some((claim) => {
+      const holder = this.#admission.holderOf(claim);
+      return holder !== null && holder !== name && !known.includes(claim);
+    });
+    const round = this.#rounds.get(name);
+    if (round !== undefined && !asksForMore) return round;
+    this.#rounds.set(name, this.#round);
+    return this.#round;
   }
 
   /** Brings the merged picture in line with the verdict. */
