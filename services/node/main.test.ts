@@ -51,6 +51,7 @@ const runtime = (signal: AbortSignal, registry = registryOf({ fake: new FakeKern
   signal,
   registry,
   removeKubeProxy: async () => undefined,
+  keeper: { install: async () => undefined, remove: async () => undefined },
 });
 
 describe('a start that cannot succeed says what to do', () => {

@@ -3,12 +3,14 @@ import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from './clock.ts';
 import { flowCleaner } from './conntrack/cleaner.ts';
+import { ConnectionKeeper } from './conntrack/keeper.ts';
 import { applySettings, conntrackSettings } from './conntrack/sysctls.ts';
 import { driverOptions } from './driver-options.ts';
-import type { Driver, DriverName } from './drivers/driver.ts';
+import type { Driver } from './drivers/driver.ts';
 import { removeKubeProxy } from './drivers/kube-proxy.ts';
-import { DriverTrace, removeLeftovers } from './drivers/leftovers.ts';
+import { Predecessors } from './drivers/predecessors.ts';
 import { type DriverRegistry, driverRegistry } from './drivers/registry.ts';
+import { DriverTrace } from './drivers/trace.ts';
 import { CheckPorts } from './health/check-ports.ts';
 import { listenHttpAtStart } from './health/http.ts';
 import { infoEndpoints } from './health/info-endpoints.ts';
@@ -25,7 +27,7 @@ import { type BindAddress, type NodeOptions, validateNodeOptions } from './optio
 import manifest from './package.json' with { type: 'json' };
 import { followControllers } from './receive/link.ts';
 import { observers, silentObserver } from './reconcile/observer.ts';
-import { Reconciler } from './reconcile/reconciler.ts';
+import { type FlowCleaner, Reconciler } from './reconcile/reconciler.ts';
 import { healKernel } from './reconcile/self-healing.ts';
 import {
   bootId,
@@ -45,6 +47,8 @@ export interface NodeRuntime {
   readonly clock?: Clock;
   /** Removes what kube-proxy has left, once ours is in place. */
   readonly removeKubeProxy?: (logger: Logger) => Promise<void>;
+  /** Keeps the connections that netfilter translates, when no rule asks for it. */
+  readonly keeper?: Pick<ConnectionKeeper, 'install' | 'remove'>;
 }
 
 const release: string = manifest.version;
@@ -56,9 +60,9 @@ const release: string = manifest.version;
  */
 export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promise<void> {
   validateNodeOptions(options);
-  const { registry = driverRegistry, clock = systemClock } = runtime;
+  const { registry = driverRegistry, clock = systemClock, keeper = new ConnectionKeeper() } = runtime;
   const logger = runtime.logger.child({ node: options.nodeName });
-  if (options.cleanup) return cleanUpNode(registry, options, logger);
+  if (options.cleanup) return cleanUpNode(registry, options, logger, keeper);
   await requireTlsFiles(options.transport);
 
   await using opened = new AsyncDisposableStack();
@@ -84,9 +88,34 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
     onClash: own.checkPortClash,
   });
   opened.defer(() => checkPorts.close());
-  const conntrack = module.flows === 'netfilter' ? openConntrack(logger) : null;
+  const conntrack = module.name === 'fake' ? null : openConntrack(module.flows, logger);
   if (conntrack) opened.use(conntrack);
-  const flows = conntrack && flowCleaner({ conntrack, clock, logger, observer: { ...kubeProxy, ...own } });
+  const predecessors = new Predecessors(
+    {
+      trace,
+      registry,
+      optionsFor: (name) => driverOptions(options, name, logger),
+      successor: module,
+      removeKubeProxy: runtime.removeKubeProxy ?? removeKubeProxy,
+      netfilter: {
+        any: () => conntrack?.translates() ?? false,
+        track: (connections) => conntrack?.track(connections),
+        keep: () => keeper.install(),
+        letGo: () => keeper.remove(),
+      },
+      clock,
+      logger,
+      syncPeriodMs: options.syncPeriodMs,
+    },
+    others,
+  );
+  opened.defer(() => predecessors.close());
+  const stale = conntrack && flowCleaner({ conntrack, clock, logger, observer: { ...kubeProxy, ...own } });
+  const flows: FlowCleaner = {
+    clean: async (changes) => {
+      if (module.flows === 'netfilter' || predecessors.keepsConnections) await stale?.clean(changes);
+    },
+  };
   const memory = new MemoryTrimmer(clock);
   const observer = observers([
     health.observer,
@@ -98,6 +127,7 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
       committed: (changes) => memory.note(changes.length),
       dumped: (entries) => memory.note(entries),
     },
+    { ...silentObserver, committed: (changes) => predecessors.follow(changes) },
   ]);
   const reconciler = new Reconciler({ driver, held, journal, flows, clock, logger, observer });
   opened.defer(() => reconciler.idle());
@@ -140,8 +170,7 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
       ),
     async (signal) => {
       if (!(await unlessAborted(reconciler.firstInPlace, signal))) return;
-      const optionsFor = (name: DriverName) => driverOptions(options, name, logger);
-      await removeLeftovers(trace, others, registry, optionsFor, runtime.removeKubeProxy ?? removeKubeProxy, logger);
+      await predecessors.replace(() => held.ruleSet, signal);
     },
   ]);
   logger.info('stopped; the rules stay in the kernel');

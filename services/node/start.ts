@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { Conntrack, conntrackProblem } from './conntrack/ctnetlink.ts';
+import type { ConnectionKeeper } from './conntrack/keeper.ts';
 import { driverOptions } from './driver-options.ts';
-import { type Driver, type DriverModule, driverNames } from './drivers/driver.ts';
-import { report } from './drivers/leftovers.ts';
-import { chooseDriver, cleanUpDrivers, type DriverRegistry, NoDriverError } from './drivers/registry.ts';
+import { besideEbpf, type Driver, type DriverModule, driverNames } from './drivers/driver.ts';
+import { pinned, pinsUnder } from './drivers/ebpf/pins.ts';
+import { type Cleanup, chooseDriver, cleanUpDrivers, type DriverRegistry, NoDriverError } from './drivers/registry.ts';
 import type { Journal } from './journal/journal.ts';
 import type { NodeOptions } from './options.ts';
 import { credentialsFor, type Transport } from './receive/channel.ts';
@@ -53,31 +54,51 @@ export async function chooseDriverModule(
 
 export async function openDriver(module: DriverModule, options: NodeOptions, logger: Logger): Promise<Driver> {
   try {
-    return await module.open(driverOptions(options, module.name, logger));
+    const beside = module.name !== 'ebpf' && pinned(pinsUnder(options.bpfFsPath).links).length > 0;
+    return await module.open({
+      ...driverOptions(options, module.name, logger),
+      ...(beside && { masqueradePorts: besideEbpf }),
+    });
   } catch (error) {
     throw new StartError('NO_DRIVER', `the ${module.name} driver cannot be opened: ${messageOf(error)}`, error);
   }
 }
 
-/** Null, with a warning, where conntrack cannot be reached: forwarding does without. */
-export function openConntrack(logger: Logger): Conntrack | null {
+/** Null where conntrack cannot be reached: forwarding does without. A driver whose flows are there is warned about it. */
+export function openConntrack(flows: DriverModule['flows'], logger: Logger): Conntrack | null {
   try {
     return Conntrack.open();
   } catch (error) {
-    logger.warn({ err: error }, `stale UDP flows will not be deleted: ${conntrackProblem(error)}`);
+    const problem = conntrackProblem(error);
+    if (flows === 'netfilter') logger.warn({ err: error }, `stale UDP flows will not be deleted: ${problem}`);
+    else logger.debug({ err: error }, `connections of a driver before cannot be seen: ${problem}`);
     return null;
   }
 }
 
 /** `--cleanup`: removes what any driver has left. @throws StartError when one of them could not */
-export async function cleanUpNode(registry: DriverRegistry, options: NodeOptions, logger: Logger): Promise<void> {
+export async function cleanUpNode(
+  registry: DriverRegistry,
+  options: NodeOptions,
+  logger: Logger,
+  keeper: Pick<ConnectionKeeper, 'remove'>,
+): Promise<void> {
   const results = await cleanUpDrivers(registry, (name) => driverOptions(options, name, logger), driverNames);
+  await keeper.remove();
   for (const result of results) report(result, logger);
   const failed = results.flatMap((result) =>
     result.t === 'failed' ? [`${result.driver} (${messageOf(result.error)})`] : [],
   );
   if (failed.length > 0)
     throw new StartError('CLEANUP_FAILED', `rules are left of ${failed.join(', ')}: run --cleanup again as root`);
+}
+
+function report(result: Cleanup, logger: Logger): void {
+  const { driver } = result;
+  if (result.t === 'clean') logger.info({ driver }, 'no rules of this driver are left');
+  else if (result.t === 'not-here')
+    logger.debug({ driver, lacks: result.lacks }, 'this driver cannot run here and has left nothing');
+  else logger.error({ driver, err: result.error }, 'rules of this driver could not be removed');
 }
 
 /** random(4): one value from boot to boot. */

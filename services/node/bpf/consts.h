@@ -61,6 +61,8 @@
 #define UDP_IDLE_SECONDS 180
 #endif
 
+#define FLOW_SILENT_NS 10000000ULL
+
 /* Longest key of a service port that is kept: 63 + 1 + 63 + 1 + 5 + 1 + 4, rounded up. */
 #define SERVICE_KEY_BYTES 160
 

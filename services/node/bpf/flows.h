@@ -3,7 +3,7 @@
 #define OCTOPLANE_FLOWS_H
 
 #include "counts.h"
-#include "workspace.h"
+#include "netfilter.h"
 
 /*
  * Connection tracking of our own: two elements for each flow, by the tuple of the packets from the client and by that of the
@@ -14,6 +14,8 @@
  *      lost is made again from the other.
  *   2. A reply tuple belongs to one flow: it is claimed by an insertion that fails when it is taken, and another port is
  *      tried. So two services with one backend, called from one port of a client, are kept apart.
+ *   3. A port of the node that netfilter has given to a connection is not given to a flow; and when netfilter gives one that a
+ *      flow has left, which it cannot know, the flow makes way.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -26,6 +28,7 @@ struct {
 #define PORT_TRIES 32
 
 struct claim {
+	struct __sk_buff *skb;
 	struct tuple key;
 	struct flow flow;
 	/* Port to try first; 0: any. */
@@ -91,6 +94,12 @@ static __always_inline void count_packet(const struct packet *packet, const stru
 	__sync_fetch_and_add(flow->flags & FLOW_FORWARD ? &found->bytes_to : &found->bytes_from, packet->bytes);
 }
 
+/* Long enough that its port may have changed hands; the answer to a request comes sooner, or is worth a question. */
+static __always_inline bool was_silent(const struct flow *flow)
+{
+	return bpf_ktime_get_ns() - flow->seen_ns >= FLOW_SILENT_NS;
+}
+
 /* Marks both halves as in use, making the other one again when it was forgotten, and counts the packet. */
 static __always_inline void touch(const struct packet *packet, struct flow *flow)
 {
@@ -126,16 +135,20 @@ static long claim_step(__u32 index, void *context)
 {
 	struct claim *claim = context;
 	struct tuple reply_tuple = {};
-	struct flow reply = {};
+	struct workspace *work = workspace();
 	const struct flow *holder;
 	__u32 span = MASQUERADE_PORT_MAX - MASQUERADE_PORT_MIN + 1;
 
+	if (!work)
+		return 1;
 	claim->flow.sport = index == 0 && claim->preferred ?
 				    claim->preferred :
 				    bpf_htons(MASQUERADE_PORT_MIN + bpf_get_prandom_u32() % span);
 	partner_key(&claim->key, &claim->flow, &reply_tuple);
-	partner_of(&claim->key, &claim->flow, &reply);
-	if (!bpf_map_update_elem(&flows, &reply_tuple, &reply, BPF_NOEXIST)) {
+	if (claim->flow.flags & FLOW_MASQUERADED && netfilter_status(claim->skb, &reply_tuple))
+		return 0;
+	partner_of(&claim->key, &claim->flow, &work->reply);
+	if (!bpf_map_update_elem(&flows, &reply_tuple, &work->reply, BPF_NOEXIST)) {
 		claim->claimed = true;
 		return 1;
 	}
@@ -147,7 +160,7 @@ static long claim_step(__u32 index, void *context)
 		return 0;
 	if (holder)
 		forget(&reply_tuple, holder);
-	claim->claimed = !bpf_map_update_elem(&flows, &reply_tuple, &reply, BPF_NOEXIST);
+	claim->claimed = !bpf_map_update_elem(&flows, &reply_tuple, &work->reply, BPF_NOEXIST);
 	return claim->claimed;
 }
 

@@ -17,8 +17,20 @@ struct possible_net {
 	struct net *net;
 };
 
+struct address_words {
+	unsigned int word[4];
+};
+
 struct sock_common {
+	unsigned int skc_daddr;
+	unsigned int skc_rcv_saddr;
+	unsigned short skc_dport;
+	unsigned short skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	struct possible_net skc_net;
+	struct address_words skc_v6_daddr;
+	struct address_words skc_v6_rcv_saddr;
 };
 
 struct sock {
@@ -36,6 +48,10 @@ struct udp_sock {
 /* Of a packet; its other fields are in __sk_buff. */
 struct sk_buff {
 	__u8 ip_summed : 2;
+};
+
+struct nf_conn {
+	unsigned long status;
 };
 
 struct seq_file;

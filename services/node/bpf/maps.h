@@ -79,6 +79,14 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } config SEC(".maps");
 
+static __always_inline bool is_retired(void)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+
+	return cfg && cfg->retired;
+}
+
 /*
  * Written by the daemon alone, and only for what the kernel promises about it: an update of a map of maps returns when
  * no program runs that began before it.

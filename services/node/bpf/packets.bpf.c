@@ -9,7 +9,9 @@
  * Promises:
  *   1. What is not for a service, or not of a flow of ours, is passed on unchanged to the next program or the stack.
  *   2. A flow keeps its backend until it ends; UDP until its endpoint goes (P30), TCP and SCTP until the connection is closed.
- *   3. Packets of connections that began elsewhere (before this program was here) are passed on.
+ *   3. Packets of connections that began elsewhere (before this program was here) are passed on: of TCP and SCTP always, of UDP
+ *      where netfilter can be asked for them.
+ *   4. Once retired, only what is a flow goes on; everything new is passed on.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -122,14 +124,15 @@ static __always_inline int send(struct __sk_buff *skb, const struct packet *pack
 /* What is to be done with a packet; functions that decide leave acting to their caller, because stacks are short. */
 enum decision { LET_PASS, DISCARD, REFUSE, SEND };
 
-static __always_inline enum decision open_flow(const struct packet *packet, struct workspace *work, enum place place)
+static __always_inline enum decision open_flow(struct __sk_buff *skb, const struct packet *packet,
+					       struct workspace *work, enum place place)
 {
 	const struct frontend *frontend = &work->frontend;
 	const struct window *window = window_for(frontend, place);
 	__u16 silent = place == FROM_OUTSIDE ? FRONTEND_DROP_OUTSIDE : FRONTEND_DROP_INSIDE;
 	__u16 port = bpf_ntohs(packet->tuple.sport);
 	const struct backend *backend;
-	struct claim claim = {};
+	struct claim claim = { .skb = skb };
 	bool masquerade;
 
 	if (frontend->flags & FRONTEND_RANGES && !in_source_ranges(frontend, &packet->tuple.src))
@@ -179,14 +182,20 @@ static __always_inline bool may_go_on(struct flow *flow, const struct frontend *
 }
 
 /* Of a packet to a service, or of a flow; SEND: as work->flow says. */
-static __noinline int decide(struct packet *packet, struct workspace *work, __u32 roles, enum place place)
+static __noinline int decide(struct __sk_buff *skb, struct packet *packet, struct workspace *work, __u32 roles,
+			     enum place place)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->tuple);
+	bool retired = is_retired();
 	/* In the middle of a connection. */
 	bool established = packet->tuple.protocol != IPPROTO_UDP && !packet->opens;
 	bool goes_on = flow && (flow->flags & FLOW_REPLY || established);
 	bool known = false;
 
+	if (flow && flow->flags & FLOW_REPLY && was_silent(flow) && netfilter_status(skb, &packet->tuple)) {
+		forget(&packet->tuple, flow);
+		return LET_PASS;
+	}
 	if (!goes_on)
 		known = find_service(packet, roles, &work->frontend);
 	if (flow && (goes_on || (known && may_go_on(flow, &work->frontend, place)))) {
@@ -196,13 +205,15 @@ static __noinline int decide(struct packet *packet, struct workspace *work, __u3
 	}
 	if (flow)
 		forget(&packet->tuple, flow);
+	if (retired)
+		return LET_PASS;
 	/* No port but those of its service exists on a cluster IP (P38). */
 	if (!known)
 		return roles & ROLE_CLUSTER_IP && !established ? REFUSE : LET_PASS;
 	if (established)
 		/* Not into a loop between this node and its router. */
 		return place == LEAVING ? DISCARD : LET_PASS;
-	return open_flow(packet, work, place);
+	return is_netfilters(skb, packet) ? LET_PASS : open_flow(skb, packet, work, place);
 }
 
 static __always_inline int on_flow(struct __sk_buff *skb, struct packet *packet, __u32 roles, enum place place)
@@ -211,7 +222,7 @@ static __always_inline int on_flow(struct __sk_buff *skb, struct packet *packet,
 
 	if (!work)
 		return PASS;
-	switch (decide(packet, work, roles, place)) {
+	switch (decide(skb, packet, work, roles, place)) {
 	case SEND:
 		return send(skb, packet, &work->flow, place);
 	case REFUSE:
@@ -262,6 +273,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, enum place place)
 	if (!roles || !parse_transport(skb, &packet))
 		return PASS;
 	if (is_echo_request(&packet)) {
+		if (is_retired())
+			return PASS;
 		if (roles->echo == ECHO_REPLY)
 			return answer_echo(skb, &packet, place == LEAVING);
 		if (roles->echo == ECHO_REJECT)

@@ -8,6 +8,7 @@
  *   2. A service without a usable endpoint refuses at once: ECONNREFUSED, for TCP and UDP alike (P14).
  *   3. An unconnected UDP socket keeps its backend for as long as that backend may be chosen.
  *   4. A port of the node that is a node port cannot be bound by a process of the node: EADDRINUSE.
+ *   5. Once retired, only unconnected UDP sockets that have a backend keep it; everything new is left alone.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -98,19 +99,22 @@ static __always_inline enum outcome replace(struct bpf_sock_addr *ctx, struct en
 	struct frontend frontend;
 	const struct backend *backend;
 	enum outcome outcome = find_service(ctx, to, &frontend);
+	bool retired = is_retired();
 	__u32 random;
 
-	if (outcome != REPLACED) {
+	if (outcome != REPLACED || (retired && !sending)) {
 		forget_peer(ctx, sending);
-		return outcome;
+		return retired ? LEFT_ALONE : outcome;
 	}
 	/* Source ranges need the client's address, and masquerading changes it: only its packets have one. */
 	if (frontend.flags & (FRONTEND_RANGES | FRONTEND_PACKETS))
 		return LEFT_ALONE;
 	if (!frontend.inside.count)
-		return frontend.flags & FRONTEND_DROP_INSIDE ? LEFT_ALONE : REFUSED;
+		return retired || frontend.flags & FRONTEND_DROP_INSIDE ? LEFT_ALONE : REFUSED;
 	if (sending && keep_peer(ctx, &frontend, to))
 		return REPLACED;
+	if (retired)
+		return LEFT_ALONE;
 	/* Unconnected sockets that talk to several services in turn come back to the same backend of each. */
 	random = sending ? (__u32)bpf_get_socket_cookie(ctx) * 2654435761U >> 8 : bpf_get_prandom_u32();
 	backend = choose(ctx, &frontend, to, random);
@@ -205,7 +209,7 @@ static __always_inline int guard_bind(struct bpf_sock_addr *ctx, bool ipv6)
 {
 	struct endpoint key = { .port = ctx->user_port, .protocol = ctx->protocol };
 
-	if (!key.port || !in_host_netns(ctx))
+	if (!key.port || !in_host_netns(ctx) || is_retired())
 		return ALLOW;
 	if (ipv6 && bpf_map_lookup_elem(&frontends, &key))
 		goto refuse;

@@ -97,6 +97,9 @@ struct config {
 	__u64 host_netns;
 	/* Sources of masqueraded packets, by family: IPv4, IPv6. All zero: none. */
 	struct address node[2];
+	/* 1: another driver takes what is new; connections that began here go on. */
+	__u32 retired;
+	__u32 zero;
 };
 
 struct affinity_key {

@@ -1,5 +1,6 @@
-import { type Ip, ipFromBytes, ipToBytes } from '@octoplane/model/address.ts';
+import { familyOf, type Ip, ipFromBytes, ipToBytes } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
+import type { Connection } from '../drivers/driver.ts';
 import { NetlinkError } from '../netlink/errors.ts';
 import { eachAttribute, flags, type Message, MessageWriter } from '../netlink/message.ts';
 import { NetlinkSocket, protocols } from '../netlink/socket.ts';
@@ -7,8 +8,28 @@ import type { Flow } from './stale.ts';
 
 /** include/uapi/linux/netfilter/nfnetlink_conntrack.h */
 const subsystem = 1 << 8;
-const messages = { get: subsystem | 1, delete: subsystem | 2 } as const;
-const attributes = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 } as const;
+const messages = { new: subsystem, get: subsystem | 1, delete: subsystem | 2 } as const;
+const attributes = {
+  original: 1,
+  reply: 2,
+  status: 3,
+  protocolInfo: 4,
+  timeout: 7,
+  id: 12,
+  zone: 18,
+  filter: 25,
+  statusMask: 26,
+} as const;
+const tcpInfo = { tcp: 1, state: 1, originalFlags: 4, replyFlags: 5 } as const;
+/** include/uapi/linux/netfilter/nf_conntrack_common.h: IPS_SRC_NAT and IPS_DST_NAT; SEEN_REPLY, ASSURED and CONFIRMED. */
+const translations = [16, 32];
+const established = 2 | 4 | 8;
+/** include/uapi/linux/netfilter/nf_conntrack_tcp.h */
+const tcpEstablished = 3;
+const tcpBeLiberal = 8;
+/** As the daemon sets it for connections that conntrack has seen (options.ts), and as the kernel has it for UDP streams. */
+const tcpTimeoutSeconds = 86_400;
+const udpTimeoutSeconds = 120;
 const tupleAttributes = { ip: 1, proto: 2 } as const;
 const ipAttributes = { sourceV4: 1, destinationV4: 2, sourceV6: 3, destinationV6: 4 } as const;
 const protoAttributes = { number: 1, sourcePort: 2, destinationPort: 3 } as const;
@@ -16,6 +37,7 @@ const filterAttributes = { originalFlags: 1, replyFlags: 2 } as const;
 /** Bits of the filter flags, which the kernel keeps in its own header nf_internals.h: they are part of its interface all the same. */
 const filterFlags = { ipSource: 1, ipDestination: 2, protoNumber: 8, sourcePort: 16, destinationPort: 32 } as const;
 
+const tcp = 6;
 const udp = 17;
 const addressFamilies = { IPv4: 2, IPv6: 10 } as const;
 
@@ -35,7 +57,7 @@ export interface FlowFilter {
   readonly answersPort: number | null;
 }
 
-/** UDP flows of the network namespace in which it was opened. Needs CAP_NET_ADMIN and nf_conntrack_netlink. */
+/** Connections, UDP flows above all, of the network namespace in which it was opened. Needs CAP_NET_ADMIN and nf_conntrack_netlink. */
 export class Conntrack implements Disposable {
   readonly #socket: NetlinkSocket;
   readonly #writer = new MessageWriter(4096);
@@ -76,6 +98,28 @@ export class Conntrack implements Disposable {
     return found;
   }
 
+  /**
+   * Is there any connection, of whatever protocol, that has another address or port than its ends say? Whoever made the rule for it.
+   * @throws NetlinkError
+   */
+  translates(): boolean {
+    return (['IPv4', 'IPv6'] as const).some((family) => translations.some((status) => this.#any(family, status)));
+  }
+
+  /**
+   * Enters connections that conntrack has not seen begin. Those that it knows stay as they are.
+   * @throws NetlinkError
+   */
+  track(connections: readonly Connection[]): void {
+    for (let i = 0; i < connections.length; i += 64) {
+      const writer = this.#writer;
+      writer.reset();
+      for (const connection of connections.slice(i, i + 64)) this.#enter(connection);
+      const real = this.#socket.exchange(writer.bytes).find(({ code }) => code !== 'EEXIST');
+      if (real) throw real;
+    }
+  }
+
   /** Returns how many were still there. @throws NetlinkError */
   delete(flows: readonly ListedFlow[]): number {
     let deleted = 0;
@@ -106,6 +150,59 @@ export class Conntrack implements Disposable {
 
   [Symbol.dispose](): void {
     this.#socket[Symbol.dispose]();
+  }
+
+  #any(family: Family, status: number): boolean {
+    let found = false;
+    const writer = this.#writer;
+    writer.reset();
+    writer.begin(messages.get, flags.request | flags.dump, this.#socket.nextSequence());
+    writer.raw(header(family));
+    // The kernel compares (Linux 5.15), or hands out everything: hence the second look.
+    writer.u32be(attributes.status, status);
+    writer.u32be(attributes.statusMask, status);
+    writer.end();
+    this.#socket.dump(
+      writer.bytes,
+      ({ body }) => {
+        eachAttribute(body, 4, body.length, (type, start) => {
+          if (type === attributes.status && (body.readUInt32BE(start) & status) !== 0) found = true;
+        });
+      },
+      () => {
+        found = false;
+      },
+    );
+    return found;
+  }
+
+  #enter({ protocol, source, sourcePort, destination, destinationPort }: Connection): void {
+    const family = familyOf(source);
+    const number = protocol === 'TCP' ? tcp : udp;
+    const writer = this.#writer;
+    writer.begin(messages.new, flags.request | flags.ack | flags.create | flags.excl, this.#socket.nextSequence());
+    writer.raw(header(family));
+    this.#tuple(attributes.original, family, { source, destination, sourcePort, destinationPort }, number);
+    const reply = {
+      source: destination,
+      destination: source,
+      sourcePort: destinationPort,
+      destinationPort: sourcePort,
+    };
+    this.#tuple(attributes.reply, family, reply, number);
+    writer.u32be(attributes.status, established);
+    writer.u32be(attributes.timeout, protocol === 'TCP' ? tcpTimeoutSeconds : udpTimeoutSeconds);
+    if (protocol === 'TCP') {
+      const info = writer.beginNested(attributes.protocolInfo);
+      const own = writer.beginNested(tcpInfo.tcp);
+      writer.attribute(tcpInfo.state, Uint8Array.of(tcpEstablished));
+      // Flags and their mask: where its windows are, nobody has seen.
+      writer.attribute(tcpInfo.originalFlags, Uint8Array.of(tcpBeLiberal, tcpBeLiberal));
+      writer.attribute(tcpInfo.replyFlags, Uint8Array.of(tcpBeLiberal, tcpBeLiberal));
+      writer.endNested(own);
+      writer.endNested(info);
+    }
+    writer.end();
   }
 
   #filter(filter: FlowFilter): void {
@@ -139,7 +236,7 @@ export class Conntrack implements Disposable {
     writer.endNested(nested);
   }
 
-  #tuple(type: number, family: Family, tuple: Tuple): void {
+  #tuple(type: number, family: Family, tuple: Tuple, protocol = udp): void {
     const writer = this.#writer;
     const outer = writer.beginNested(type);
     const v4 = family === 'IPv4';
@@ -152,7 +249,7 @@ export class Conntrack implements Disposable {
       writer.endNested(ip);
     }
     const proto = writer.beginNested(tupleAttributes.proto);
-    writer.attribute(protoAttributes.number, Uint8Array.of(udp));
+    writer.attribute(protoAttributes.number, Uint8Array.of(protocol));
     if (tuple.sourcePort !== null) writer.attribute(protoAttributes.sourcePort, u16be(tuple.sourcePort));
     if (tuple.destinationPort !== null) writer.attribute(protoAttributes.destinationPort, u16be(tuple.destinationPort));
     writer.endNested(proto);

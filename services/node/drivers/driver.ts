@@ -14,8 +14,8 @@ import type { Capability } from './capabilities.ts';
  *      and nothing else is read as ours, changed or removed.
  *   2. Whole or not at all. A change set that fails leaves the kernel as it was, where the kernel can; where it cannot,
  *      the failure says `torn` and the reconciler resyncs.
- *   3. Hitless. No new or established connection fails while changes are applied, or while one driver instance is
- *      closed and the next one opens.
+ *   3. Hitless. No new or established connection fails while changes are applied, while one driver instance is
+ *      closed and the next one opens, or while another driver takes over.
  *   4. Idempotent. Applying what is there, and removing what is absent, succeeds.
  *   5. Truthful. `dump` and `readBack` read the kernel, never a cache.
  *   6. A delta costs what it changes, however many services there are.
@@ -66,6 +66,16 @@ export interface Driver {
   /** Removes all that is ours from the kernel (`--cleanup`). The driver is unusable afterwards. */
   cleanup(): Promise<void>;
 
+  /**
+   * Another driver's rules are in place: takes no new connection any more, and keeps what the established ones need. Null: nothing
+   * of ours is left. Asked again after a restart, until then. Left out by drivers whose connections do not need them, because
+   * conntrack has them: those are cleaned up.
+   *
+   * `track` tells conntrack of connections that began without it and go on without this driver: it would give their ports to others
+   * as long as they are silent.
+   */
+  retire?(track: (connections: readonly Connection[]) => void): Promise<Retired | null>;
+
   /** Calls back when somebody else may have altered what is ours; at once, not by polling, where the kernel tells. */
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void;
 
@@ -92,6 +102,22 @@ export interface Driver {
   close(): Promise<void>;
 }
 
+export interface Connection {
+  readonly protocol: 'TCP' | 'UDP';
+  readonly source: Ip;
+  readonly sourcePort: number;
+  readonly destination: Ip;
+  readonly destinationPort: number;
+}
+
+/** A driver whose connections outlive its rules. */
+export interface Retired {
+  /** The rule set has changed: UDP flows to endpoints that go end, as they do on a driver in use. */
+  follow(changes: readonly EntryChange[]): Promise<void>;
+  /** True once no connection needs it, and nothing of ours is left. Costs a walk over its connections. */
+  ended(): Promise<boolean>;
+}
+
 export const driverNames = ['ebpf', 'nftables', 'ipvs', 'iptables'] as const;
 export type DriverName = (typeof driverNames)[number] | 'fake';
 
@@ -100,7 +126,8 @@ export interface DriverModule {
   readonly name: DriverName;
   /**
    * Who removes UDP flows that outlive their endpoint (P30 to P32). `netfilter`: connections are translated by the kernel's
-   * conntrack, and the daemon deletes stale flows there after every change. `own`: the driver sees to its flows itself.
+   * conntrack, and the daemon deletes stale flows there after every change. `own`: the driver sees to its flows itself, and
+   * leaves alone what conntrack translates.
    */
   readonly flows: 'netfilter' | 'own';
   /** What it takes from the kernel's list of privileges, and manifests grant; `probe` says so when one is missing. */
@@ -131,6 +158,8 @@ export interface DriverOptions {
   readonly icmp: IcmpMode;
   /** Drop packets that conntrack finds INVALID (P37): passed on untranslated, they make the peer reset a good connection. */
   readonly dropInvalid: boolean;
+  /** Source ports that masqueraded packets may take; left out: any. See `besideEbpf`. */
+  readonly masqueradePorts?: PortRange;
   /** cgroup v2 directory whose sockets are served (ebpf). */
   readonly cgroupPath: string;
   /** bpffs mount under which the ebpf driver pins. */
@@ -140,6 +169,17 @@ export interface DriverOptions {
   /** Of the ipvs driver; what is left out has its default. */
   readonly ipvs?: Partial<IpvsOptions>;
 }
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * The eBPF driver masquerades with ports below 30,000 (consts.h). While connections of it go on beside a driver that masquerades through
+ * netfilter, that one takes the others: neither knows which ports the other has taken.
+ */
+export const besideEbpf: PortRange = { first: 30_000, last: 65_535 };
 
 /** KubeProxyConfiguration's `ipvs` section (P52), but excludeCIDRs: services of others are never touched. */
 export interface IpvsOptions {

@@ -1,7 +1,5 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { text } from 'node:stream/consumers';
 import type { Logger } from 'pino';
+import { run } from './programs.ts';
 
 /**
  * What a kube-proxy has left in the kernel, recognised by its names and removed once ours is in place (P47): both would
@@ -21,7 +19,7 @@ export async function removeKubeProxy(logger: Logger): Promise<void> {
 
 async function removeNftTables(): Promise<readonly string[]> {
   const removed: string[] = [];
-  const tables = await run('nft', ['list', 'tables']);
+  const tables = (await run('nft', ['list', 'tables'])) ?? '';
   for (const family of ['ip', 'ip6']) {
     if (!tables.split('\n').includes(`table ${family} kube-proxy`)) continue;
     await run('nft', ['delete', 'table', family, 'kube-proxy']);
@@ -36,7 +34,7 @@ async function removeIptablesChains(): Promise<readonly string[]> {
   const removed: string[] = [];
   for (const command of saveCommands) {
     // Asking for a legacy table makes it; a machine without any has no kube-proxy in it.
-    const restore = withoutKubeProxy(await run(`${command}-save`, []));
+    const restore = withoutKubeProxy((await run(`${command}-save`, [])) ?? '');
     if (restore === null) continue;
     await run(`${command}-restore`, ['--noflush', '-w', '10'], restore);
     removed.push(command.replace('-', ' '));
@@ -99,29 +97,8 @@ export function withoutKubeProxy(saved: string): string | null {
 
 /** In IPVS mode kube-proxy holds every service address on a device of its own; without it the kernel takes none of them for local. */
 async function removeIpvsDevice(): Promise<readonly string[]> {
-  const links = await run('ip', ['-brief', 'link', 'show', 'type', 'dummy']);
+  const links = (await run('ip', ['-brief', 'link', 'show', 'type', 'dummy'])) ?? '';
   if (!/^kube-ipvs0\b/m.test(links)) return [];
   await run('ip', ['link', 'delete', 'kube-ipvs0']);
   return ['device kube-ipvs0'];
-}
-
-/** What it printed; nothing when it is not installed. @throws Error with what it wrote to stderr */
-async function run(command: string, args: readonly string[], input = ''): Promise<string> {
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-  try {
-    await once(child, 'spawn');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '';
-    throw error;
-  }
-  // A program that ends without having read its input says why by its status.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(input);
-  const [output, complaint, [status]] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    once(child, 'close'),
-  ]);
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}: ${complaint.trim()}`);
-  return output;
 }

@@ -50,7 +50,7 @@ function measure(): Costs {
   const pins = mkdtempSync(join(tmpdir(), `octoplane-verifier-${process.pid}-`));
   execFileSync('mount', ['-t', 'bpf', 'bpf', pins]);
   try {
-    const programs = ['sockets', 'packets', 'ends'].flatMap((name) => costsOf(objectPath(name), pins));
+    const programs = ['sockets', 'packets', 'ends', 'direct'].flatMap((name) => costsOf(objectPath(name), pins));
     return { kernel: release().split('.').slice(0, 2).join('.'), programs: Object.fromEntries(programs.sort()) };
   } finally {
     execFileSync('umount', [pins]);

@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Cluster } from '../../support/lab/cluster.ts';
 import { type Flow, Lab, type RunningLoad } from '../../support/lab/lab.ts';
 import { serviceManifest, sliceManifest } from '../../support/lab/manifests.ts';
-import { allDrivers } from '../../support/scenarios/drivers.ts';
-import { type Flavoured, flavouredDrivers, type Step, tour, useFlavour } from '../../support/switching.ts';
+import { type Column, columns, lackOf } from '../../support/scenarios/columns.ts';
+import { ableColumns, type Step, tour, useFlavour } from '../../support/switching.ts';
 
 /**
  * A node's driver is changed, from each to each other, under clients that never pause: in a pod, on the node and outside, over TCP
@@ -13,7 +13,7 @@ import { type Flavoured, flavouredDrivers, type Step, tour, useFlavour } from '.
 const vip = { IPv4: '10.96.2.1', IPv6: 'fd00:96::2:1' } as const;
 const nodePort = 30_200;
 const pods = ['pod-1a', 'pod-2a', 'pod-2b'];
-const able: readonly Flavoured[] = await flavouredDrivers();
+const able = await ableColumns();
 const steps: readonly Step[] = tour(able);
 
 describe('a change of driver', () => {
@@ -45,7 +45,8 @@ describe('a change of driver', () => {
       { name: 'tcp', port: 8080 },
       { name: 'udp', port: 8080, protocol: 'UDP' },
     ];
-    for (const family of ['IPv4', 'IPv6'] as const) cluster.source.put(sliceManifest(lab, 'load', pods, ports, { family }));
+    for (const family of ['IPv4', 'IPv6'] as const)
+      cluster.source.put(sliceManifest(lab, 'load', pods, ports, { family }));
     await cluster.settled();
     const node = lab.place('node-1').addresses;
     loads = await Promise.all([
@@ -103,9 +104,10 @@ describe('a change of driver', () => {
     expect(now).toEqual(kept.map(({ name, by }) => `${name}: ${by}`));
   });
 
-  it('has tried every pair', async (context) => {
-    const missing = (await allDrivers()).filter(({ lacks }) => lacks !== null);
-    if (missing.length > 0) context.skip(missing.map(({ name, lacks }) => `${name}: ${lacks}`).join('; '));
+  it.for(columns)('to and from $name has been tried', async (column, context) => {
+    const lacks = await lackOf(column);
+    if (lacks !== null) context.skip(lacks);
+    expect(steps.filter(({ from, to }) => from === column || to === column)).not.toEqual([]);
   });
 });
 
@@ -113,7 +115,7 @@ describe('a change of driver', () => {
 const lived = (loads: readonly RunningLoad[]): Promise<unknown> => Promise.all(loads.map((load) => load.more(100)));
 
 /** The daemon turns to its predecessor after it has acknowledged its own rules, and says when that is done. */
-async function untilReplaced(cluster: Cluster, { driver }: Flavoured): Promise<void> {
+async function untilReplaced(cluster: Cluster, { driver }: Column): Promise<void> {
   const until = Date.now() + 20_000;
   const said = new RegExp(`"driver":"${driver}","msg":"(retired|no rules of this driver are left)`);
   const { startedAtMs } = cluster.node('node-1');

@@ -85,9 +85,8 @@ export const provedElsewhere: readonly ProvedElsewhere[] = [
   { row: 'P46', tests: ['test/bench/apply.ts'], why: 'it is a cost, measured by the benchmark apply' },
   {
     row: 'P47',
-    tests: ['test/kernel/faults.test.ts'],
+    tests: ['test/kernel/switch/drivers.test.ts', 'test/kernel/faults.test.ts'],
     why: 'it needs daemons with other flags',
-    lacks: 'a change between eBPF and another driver can lose a few new connections',
   },
   { row: 'P51', tests: [], why: 'KubeProxyConfiguration is not read yet' },
   {

@@ -6,12 +6,14 @@ import type { EntryChange } from '@octoplane/model/delta.ts';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
 import type { Entry, RuleSet } from '@octoplane/model/rule-set.ts';
 import {
+  type Connection,
   type Driver,
   DriverError,
   type DriverOptions,
   type Evidence,
   type Mismatch,
   type Refusal,
+  type Retired,
   type ServiceTraffic,
 } from '../driver.ts';
 import type { NodeRole } from './addresses.ts';
@@ -19,8 +21,10 @@ import type { Books } from './books.ts';
 import { type Capacity, refusals } from './capacity.ts';
 import { TrafficCounts } from './counts.ts';
 import { type Device, Devices } from './devices.ts';
+import { directConnections } from './direct.ts';
 import { type Gone, SocketEnds } from './ends.ts';
 import { explain } from './explain.ts';
+import { Flows } from './flows.ts';
 import { Grace, type Past } from './grace.ts';
 import { asDriverError } from './kernel-error.ts';
 import { adoptCapacity, type KernelMaps, openMaps, pinnedMaps, sizesByMap } from './kernel-maps.ts';
@@ -53,7 +57,9 @@ export class EbpfDriver implements Driver {
   readonly #devices: Devices;
   readonly #ends: SocketEnds;
   readonly #counts: TrafficCounts;
+  readonly #flows: Flows;
   #books: Books;
+  #retired = false;
   #strays: Reading['strays'];
   /** The change set that was checked last, if it fits and nothing was applied since. */
   #fits: readonly EntryChange[] | null = null;
@@ -70,6 +76,7 @@ export class EbpfDriver implements Driver {
     this.#devices = new Devices();
     this.#ends = new SocketEnds(parts.objects.ends);
     this.#counts = new TrafficCounts(parts.maps.counts);
+    this.#flows = new Flows(parts.objects.packets);
     const { books, strays } = readAll(this.#maps, this.#capacity, this.#options);
     this.#books = books;
     this.#strays = strays;
@@ -165,6 +172,37 @@ export class EbpfDriver implements Driver {
     }
   }
 
+  /**
+   * One word tells all programs at once. The maps stay and follow the rule set: flows go on by them, and end with their
+   * endpoints.
+   */
+  async retire(track: (connections: readonly Connection[]) => void): Promise<RetiredEbpf | null> {
+    if (pinned(this.#pins.links).length === 0) {
+      await this.cleanup();
+      return null;
+    }
+    try {
+      const devices = this.#devices.read();
+      // Programs of an earlier release do not know the word.
+      this.#putLinks(devices);
+      // Before and after, so that none begins in between.
+      this.#trackSockets(track);
+      this.#retired = true;
+      this.#putConfig(devices);
+      this.#trackSockets(track);
+    } catch (error) {
+      throw asDriverError(error, true);
+    }
+    return {
+      follow: (changes) => this.apply(changes),
+      ended: async (nowNs = process.hrtime.bigint()) => {
+        if (this.#flows.anyAlive(nowNs)) return false;
+        await this.cleanup();
+        return true;
+      },
+    };
+  }
+
   /** bpffs tells of pins that are removed, by which attachments end when the daemon does; netlink of devices. */
   watch(onDisturbed: (what: string) => void, signal: AbortSignal): void {
     this.#devices.follow(() => this.#followDevices(onDisturbed), signal);
@@ -252,12 +290,22 @@ export class EbpfDriver implements Driver {
     return unwanted.length + orphans.length + services.length;
   }
 
+  #trackSockets(track: (connections: readonly Connection[]) => void): void {
+    const object = LoadedObject.load(objectPath('direct'), this.#pins.maps, {});
+    try {
+      track(directConnections(object));
+    } finally {
+      object.close();
+    }
+  }
+
   /** Whose namespace the node's is, and what it is called: facts that change with the daemon's place, not with services. */
   #putConfig(devices: readonly Device[]): number {
     const wanted = this.#maps.config.elements(1);
     wanted.values.writeBigUInt64LE(netnsCookie());
     for (const ip of primaryAddresses(devices, this.#options.nodeAddresses))
       writeAddress(wanted.values, ip.includes(':') ? 24 : 8, ip);
+    wanted.values.writeUInt32LE(this.#retired ? 1 : 0, 40);
     const current = Buffer.alloc(configBytes);
     this.#maps.config.read(wanted.keys, current);
     if (current.equals(wanted.values)) return 0;
@@ -326,6 +374,11 @@ export class EbpfDriver implements Driver {
     for (const name of objectNames) put += this.#objects[name].ensurePins(this.#pins.maps, pinnedMaps[name]);
     return put + removeOtherLayouts(this.#pins);
   }
+}
+
+interface RetiredEbpf extends Retired {
+  /** `nowNs`: on the clock of the programs, CLOCK_MONOTONIC. */
+  ended(nowNs?: bigint): Promise<boolean>;
 }
 
 const objectNames = ['sockets', 'packets', 'ends'] as const;

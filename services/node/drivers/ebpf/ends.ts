@@ -1,5 +1,6 @@
 import { readdirSync, statSync } from 'node:fs';
 import type { ServicePortKey } from '@octoplane/model/keys.ts';
+import { readIterator } from './iterator.ts';
 import { checked, KernelError } from './kernel-error.ts';
 import { endpointBytes, type Endpoint as Place, writeEndpoint } from './layout.ts';
 import { libbpf } from './libbpf.ts';
@@ -123,30 +124,6 @@ function openNetns(path: string): number {
   if (fd < 0) throw new KernelError(`opening ${path}`, libbpf().errno());
   return fd;
 }
-
-function readIterator(link: number): Buffer {
-  const bpf = libbpf();
-  const iterator = checked(bpf.createIterator(link), 'starting to walk sockets');
-  const chunks: Buffer[] = [];
-  const chunk = Buffer.alloc(64 * 1024);
-  try {
-    for (;;) {
-      const length = bpf.read(iterator, chunk, chunk.length);
-      if (length < 0) {
-        const errno = bpf.errno();
-        if (errno === EAGAIN || errno === EINTR) continue;
-        throw new KernelError('walking sockets', errno);
-      }
-      if (length === 0) return Buffer.concat(chunks);
-      chunks.push(Buffer.from(chunk.subarray(0, length)));
-    }
-  } finally {
-    bpf.closeFd(iterator);
-  }
-}
-
-const EAGAIN = 11;
-const EINTR = 4;
 
 function inodeOf(path: string): number | null {
   try {

@@ -10,7 +10,7 @@ import type { Family, Protocol } from '@octoplane/model/keys.ts';
  * Raised with every change of a struct or a map that is there: maps of another layout are left to the programs that know them.
  * A new map needs no other number.
  */
-export const layoutVersion = 2;
+export const layoutVersion = 3;
 
 export const endpointBytes = 24;
 export const frontendBytes = 40;
@@ -18,8 +18,10 @@ export const backendBytes = 24;
 export const serviceBytes = 180;
 export const addressBytes = 16;
 export const addressRolesBytes = 4;
-export const configBytes = 40;
+export const configBytes = 48;
 export const rangeKeyBytes = 24;
+export const tupleBytes = 40;
+export const flowBytes = 56;
 
 export const maxServiceKeyBytes = 160;
 /** As MAX_SET in consts.h. */
@@ -29,6 +31,10 @@ export const frontendKinds = { clusterIp: 1, externalIp: 2, loadBalancer: 4, nod
 export const frontendFlags = { dropInside: 1, dropOutside: 2, masquerade: 4, ranges: 8, packets: 16 } as const;
 export const addressRoles = { node: 1, loopback: 2, clusterIp: 4, external: 8, localBackend: 16 } as const;
 export const echoActions = { pass: 0, reply: 1, reject: 2, drop: 3 } as const;
+
+export const flowFlags = { closing: 8 } as const;
+/** As in consts.h. */
+export const idleSeconds = { UDP: 180, TCP: 28_800, closing: 60 } as const;
 
 const protocolNumbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 

@@ -18,6 +18,8 @@ export interface Libbpf {
   readonly valueBytes: (map: Pointer) => number;
   readonly maxEntries: (map: Pointer) => number;
   readonly setMaxEntries: (map: Pointer, entries: number) => number;
+  /** Of a section of constants, before the object is loaded. */
+  readonly setInitialValue: (map: Pointer, value: Buffer, bytes: number) => number;
   readonly findProgram: (object: Pointer, name: string) => Pointer | null;
   readonly programFd: (program: Pointer) => number;
   /** The program after `program`, the first one after null; null after the last. */
@@ -137,6 +139,7 @@ function load(): Libbpf {
     valueBytes: bpf.func('uint32_t bpf_map__value_size(void *map)'),
     maxEntries: bpf.func('uint32_t bpf_map__max_entries(void *map)'),
     setMaxEntries: bpf.func('int bpf_map__set_max_entries(void *map, uint32_t entries)'),
+    setInitialValue: bpf.func('int bpf_map__set_initial_value(void *map, const void *value, size_t bytes)'),
     findProgram: bpf.func('void *bpf_object__find_program_by_name(void *object, const char *name)'),
     programFd: bpf.func('int bpf_program__fd(void *program)'),
     nextProgram: bpf.func('void *bpf_object__next_program(void *object, void *program)'),

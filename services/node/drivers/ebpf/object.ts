@@ -19,8 +19,10 @@ export class LoadedObject {
   static load(path: string, pinRoot: string | null, sizes: Readonly<Record<string, number>>): LoadedObject {
     const bpf = libbpf();
     const log = Buffer.alloc(1 << 20);
+    let asking = true;
     for (let attempt = 1; ; attempt++) {
       const object = openObject(path, pinRoot, sizes, log);
+      const asks = asking && askNetfilter(object);
       const result = bpf.loadObject(object);
       if (result >= 0) return new LoadedObject(object);
       const foreign = pinRoot === null ? null : foreignPin(object, pinRoot);
@@ -31,6 +33,11 @@ export class LoadedObject {
         throw new DriverError(
           `${foreign} is not the map that this release pins there: remove it, or name another --bpf-fs.`,
         );
+      if (asks) {
+        // This kernel has no nf_conntrack, or no BTF of it: the programs do without.
+        asking = false;
+        continue;
+      }
       throw new DriverError(`the kernel does not take ${path}${verdict(log)}`, {
         cause: new KernelError('bpf_object__load', -result),
       });
@@ -114,6 +121,15 @@ function foreignPin(object: Pointer, pinRoot: string): string | null {
     if (there.some((value, i) => value !== wanted[i])) return path;
   }
   return null;
+}
+
+/** Lets the programs ask conntrack (netfilter.h). False: none of them would. */
+function askNetfilter(object: Pointer): boolean {
+  const bpf = libbpf();
+  const map = bpf.findMap(object, '.rodata.netfilter');
+  if (map === null) return false;
+  checked(bpf.setInitialValue(map, Buffer.from(Uint32Array.of(1).buffer), 4), 'setting a constant of the programs');
+  return true;
 }
 
 /** Beside the bundle in a release; where the build puts it in a checkout. */

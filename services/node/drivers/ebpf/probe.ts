@@ -46,7 +46,7 @@ function whereCgroupIs(): string {
 }
 
 function* fileLacks({ bpfFsPath, cgroupPath }: DriverOptions): Generator<string> {
-  if (!['sockets', 'packets', 'ends'].every((name) => existsSync(objectPath(name))))
+  if (!['sockets', 'packets', 'ends', 'direct'].every((name) => existsSync(objectPath(name))))
     yield 'The compiled programs are missing: in a checkout, run "npm run build" (it needs clang).';
   if (!isOn('bpf', bpfFsPath))
     yield `${bpfFsPath} is not a BPF file system: run "mount -t bpf bpf ${bpfFsPath}", or name another with --bpf-fs.`;

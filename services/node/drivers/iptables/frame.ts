@@ -21,11 +21,14 @@ export function frameChains(settings: Settings): Record<Table, ReadonlyMap<strin
         frameNames.postrouting,
         [
           // An endpoint that chose itself would otherwise answer itself past the translation (P33).
-          `-m conntrack --ctstate DNAT -m bpf --bytecode "${sourceIsDestination[settings.family]}" ${masquerade}`,
+          ...masquerade(
+            settings,
+            `-m conntrack --ctstate DNAT -m bpf --bytecode "${sourceIsDestination[settings.family]}"`,
+          ),
           `-m mark ! --mark ${mark} -j RETURN`,
           // Taken off, so that a packet that is encapsulated later is not masqueraded again.
           `-j MARK --set-xmark ${bit}/0x0`,
-          masquerade,
+          ...masquerade(settings),
         ],
       ],
     ]),
@@ -52,7 +55,15 @@ export function frameChains(settings: Settings): Record<Table, ReadonlyMap<strin
   };
 }
 
-const masquerade = '-j MASQUERADE --random-fully';
+function masquerade({ masqueradePorts: ports }: Settings, match = ''): readonly string[] {
+  const within =
+    ports === null
+      ? []
+      : ['tcp', 'udp', 'sctp'].map(
+          (protocol) => `-p ${protocol} ${match} -j MASQUERADE --to-ports ${ports.first}-${ports.last} --random-fully`,
+        );
+  return [...within, `${match} -j MASQUERADE --random-fully`].map((rule) => rule.replace(/ +/g, ' ').trim());
+}
 
 /** Rules of ours in chains that everybody shares; the first of them is to stand first. */
 export interface Hook {

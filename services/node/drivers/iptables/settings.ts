@@ -1,6 +1,6 @@
 import { cidrContains, familyOf, formatCidr, type Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
-import type { DriverOptions, IcmpMode } from '../driver.ts';
+import type { DriverOptions, IcmpMode, PortRange } from '../driver.ts';
 
 /** What the rules of one family depend on beside the rule set. */
 export interface Settings {
@@ -12,6 +12,8 @@ export interface Settings {
   readonly clusterCidrs: readonly string[];
   readonly icmp: IcmpMode;
   readonly dropInvalid: boolean;
+  /** Null: any. */
+  readonly masqueradePorts: PortRange | null;
   readonly nodePorts: NodePortMatch;
   /** This node's addresses of the family; the first answers pings. */
   readonly nodeAddresses: readonly Ip[];
@@ -35,6 +37,7 @@ export function settingsOf(family: Family, options: DriverOptions, found: readon
     clusterCidrs: options.clusterCidrs.filter(({ ip }) => familyOf(ip) === family).map(formatCidr),
     icmp: options.icmp,
     dropInvalid: options.dropInvalid,
+    masqueradePorts: options.masqueradePorts ?? null,
     nodePorts: nodePortMatch(family, options, nodeAddresses),
     nodeAddresses,
   };

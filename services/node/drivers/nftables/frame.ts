@@ -1,9 +1,9 @@
 import { type Cidr, familyOf, formatCidr, type Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
-import type { IcmpMode, NodePortAddresses } from '../driver.ts';
+import type { IcmpMode, NodePortAddresses, PortRange } from '../driver.ts';
 import { balanceName, balances } from './chains.ts';
 import { families } from './frontends.ts';
-import { ourHairpin, sameAddress, sameBytesText } from './hairpin.ts';
+import { masqueradeWith, ourHairpin, sameAddress, sameBytesText } from './hairpin.ts';
 import { sameByte, setLayouts, setsOf, tableName } from './layout.ts';
 
 /** What the frame follows from. */
@@ -17,6 +17,7 @@ export interface FrameOptions {
   readonly icmp: IcmpMode;
   /** P37. */
   readonly dropInvalid: boolean;
+  readonly masqueradePorts?: PortRange;
 }
 
 interface ChainText {
@@ -196,8 +197,8 @@ function frameChainsOf(options: FrameOptions): ChainText[] {
     })),
     { name: 'dispatch', rules: dispatch(options) },
     { name: 'learn', rules: both(learning) },
-    ...families.map((family) => ({ name: hairpinName(family), rules: ourHairpin(family) })),
-    { name: 'masquerading', rules: masquerade(bit) },
+    ...families.map((family) => ({ name: hairpinName(family), rules: ourHairpin(family, options.masqueradePorts) })),
+    { name: 'masquerading', rules: masquerading(bit, options.masqueradePorts) },
     {
       name: 'reject-connection',
       rules: ['meta l4proto tcp reject with tcp reset', 'reject with icmpx port-unreachable'],
@@ -299,9 +300,11 @@ function learning(family: Family): string[] {
 
 const hairpinName = (family: Family): string => `hairpin${family === 'IPv4' ? 4 : 6}`;
 
-function masquerade(bit: number): string[] {
+function masquerading(bit: number, ports: PortRange | undefined): string[] {
+  const marked = `meta mark & ${hex(bit)} != 0 meta mark set meta mark & ${hex(~bit)}`;
   return [
-    `meta mark & ${hex(bit)} != 0 meta mark set meta mark & ${hex(~bit)} masquerade fully-random`,
+    ...(ports === undefined ? [] : [`meta l4proto { tcp, udp, sctp } ${marked} ${masqueradeWith(ports)}`]),
+    `${marked} ${masqueradeWith(undefined)}`,
     ...both((family) => `ct status dnat ${sameAddress(family)} jump ${hairpinName(family)}`),
   ];
 }

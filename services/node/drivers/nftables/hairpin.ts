@@ -1,4 +1,5 @@
 import type { Family } from '@octoplane/model/keys.ts';
+import type { PortRange } from '../driver.ts';
 import type { Element } from './element.ts';
 import { sameByte, setsOf, tableName } from './layout.ts';
 
@@ -43,16 +44,21 @@ export function sameAddress(family: Family): string {
  * For what reached itself: masquerades it when a frontend of ours led it there, and leaves what others have translated to them. nft
  * wants the transport protocol named before it takes `ct original proto-dst`, hence a rule for each.
  */
-export function ourHairpin(family: Family): string[] {
+export function ourHairpin(family: Family, ports: PortRange | undefined): string[] {
+  const masquerade = masqueradeWith(ports);
   const sets = setsOf[family];
   const address = `ct original ${family === 'IPv4' ? 'ip' : 'ip6'} daddr`;
   const port = 'ct original proto-dst';
   return ['tcp', 'udp', 'sctp'].flatMap((proto) => [
     ...[sets.internal, sets.external, sets.externalLocal].map(
-      (set) => `meta l4proto ${proto} ${address} . meta l4proto . ${port} @${set} masquerade fully-random`,
+      (set) => `meta l4proto ${proto} ${address} . meta l4proto . ${port} @${set} ${masquerade}`,
     ),
     ...[sets.nodePort, sets.nodePortLocal].map(
-      (set) => `meta l4proto ${proto} meta l4proto . ${port} @${set} masquerade fully-random`,
+      (set) => `meta l4proto ${proto} meta l4proto . ${port} @${set} ${masquerade}`,
     ),
   ]);
 }
+
+/** For a packet of a protocol that has ports. */
+export const masqueradeWith = (ports: PortRange | undefined): string =>
+  ports === undefined ? 'masquerade fully-random' : `masquerade to :${ports.first}-${ports.last} fully-random`;
