@@ -7,6 +7,7 @@ import type { NodeOptions } from './options.ts';
 export const driverOptions = (options: NodeOptions, name: DriverName, logger: Logger): DriverOptions => ({
   logger: logger.child({ driver: name }),
   clusterCidrs: options.clusterCidrs,
+  ...(options.podInterfaces && { podInterfaces: options.podInterfaces }),
   masqueradeAll: options.masqueradeAll,
   masqueradeBit: options.masqueradeBit,
   nodePortAddresses: options.nodePortAddresses,
@@ -16,4 +17,5 @@ export const driverOptions = (options: NodeOptions, name: DriverName, logger: Lo
   cgroupPath: options.cgroupPath,
   bpfFsPath: options.bpfFsPath,
   stateDir: join(options.stateDir, name),
+  ipvs: options.ipvs,
 });

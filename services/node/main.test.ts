@@ -139,6 +139,13 @@ describe('a node', () => {
       expect(await get(info.port, '/proxyMode')).toBe('fake');
       expect(JSON.parse(await get(info.port, '/configz'))).toMatchObject({
         'octoplane.node': { nodeName: 'node-1', syncPeriodMs: 30_000 },
+        'kubeproxy.config.k8s.io': {
+          kind: 'KubeProxyConfiguration',
+          hostnameOverride: 'node-1',
+          mode: 'fake',
+          iptables: { syncPeriod: '30s', masqueradeBit: 14 },
+          conntrack: { maxPerCore: 32_768, tcpEstablishedTimeout: '86400s' },
+        },
       });
       const metrics = await get(info.port, '/metrics');
       for (const line of [

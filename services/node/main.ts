@@ -12,6 +12,7 @@ import { Predecessors } from './drivers/predecessors.ts';
 import { type DriverRegistry, driverRegistry } from './drivers/registry.ts';
 import { DriverTrace } from './drivers/trace.ts';
 import { CheckPorts } from './health/check-ports.ts';
+import { configz } from './health/configz.ts';
 import { listenHttpAtStart } from './health/http.ts';
 import { infoEndpoints } from './health/info-endpoints.ts';
 import { listenHosts } from './health/listen-hosts.ts';
@@ -37,6 +38,7 @@ import {
   openDriver,
   openState,
   requireTlsFiles,
+  setOomScore,
 } from './start.ts';
 
 export interface NodeRuntime {
@@ -64,6 +66,7 @@ export async function runNode(options: NodeOptions, runtime: NodeRuntime): Promi
   const logger = runtime.logger.child({ node: options.nodeName });
   if (options.cleanup) return cleanUpNode(registry, options, logger, keeper);
   await requireTlsFiles(options.transport);
+  setOomScore(options.oomScoreAdj);
 
   await using opened = new AsyncDisposableStack();
   const journal = new Journal({ stateDir: options.stateDir, logger, clock });
@@ -188,10 +191,9 @@ async function serve(
     const server = await listenHttpAtStart(address, flag, handler);
     opened.defer(() => server.close());
   };
-  const configz = () => ({ 'octoplane.node': { ...options, transport: options.transport.t } });
   const info = infoEndpoints({
     proxyMode: driver.name,
-    configz,
+    configz: () => configz(options, driver.name),
     metrics: () => metrics.text(),
     explain: (key) => driver.explain?.(key) ?? null,
     health,

@@ -1,7 +1,7 @@
 import { isIPv6 } from 'node:net';
 import type { Cidr, Ip } from '@octoplane/model/address.ts';
 import type { NodeName } from '@octoplane/model/keys.ts';
-import type { DriverName, IcmpMode, NodePortAddresses } from './drivers/driver.ts';
+import type { DriverName, IcmpMode, IpvsOptions, NodePortAddresses, PodInterfaces } from './drivers/driver.ts';
 import type { Transport } from './receive/channel.ts';
 import { StartError } from './start-error.ts';
 
@@ -21,6 +21,8 @@ export interface NodeOptions {
   readonly cluster: string;
   /** Pod networks, to tell pods from other clients (P35). Default none: nothing is masqueraded for being from elsewhere. */
   readonly clusterCidrs: readonly Cidr[];
+  /** Tells pods by the interface that their packets come in by (P35). Default null: by `clusterCidrs`. */
+  readonly podInterfaces: PodInterfaces | null;
   /** Masquerade all that goes to a ClusterIP. Default false, as in kube-proxy: it hides clients from their servers. */
   readonly masqueradeAll: boolean;
   /** Bit of the packet mark. Default 14, as in kube-proxy, so that what others exempt stays exempt. */
@@ -41,6 +43,10 @@ export interface NodeOptions {
   readonly metricsBindAddress: BindAddress | null;
   /** The longest that a disturbance of the kernel stays unnoticed, milliseconds. Default 30,000, as kube-proxy's syncPeriod. */
   readonly syncPeriodMs: number;
+  /** oom_score_adj of this process, see proc(5). Default null: as it was started; a DaemonSet sets it already. */
+  readonly oomScoreAdj: number | null;
+  /** Of the IPVS driver. Default as in kube-proxy: rr, and the kernel's timeouts. */
+  readonly ipvs: IpvsOptions;
   readonly conntrack: ConntrackOptions;
   /** Certificates, or none. No default: encryption is not left out by accident. */
   readonly transport: Transport;
@@ -82,6 +88,7 @@ export const defaultNodeOptions = {
   zone: '',
   cluster: '',
   clusterCidrs: [],
+  podInterfaces: null,
   masqueradeAll: false,
   masqueradeBit: 14,
   nodePortAddresses: { t: 'all' },
@@ -92,6 +99,8 @@ export const defaultNodeOptions = {
   healthzBindAddress: { host: '0.0.0.0', port: 10_256 },
   metricsBindAddress: { host: '127.0.0.1', port: 10_249 },
   syncPeriodMs: 30_000,
+  oomScoreAdj: null,
+  ipvs: { scheduler: 'rr', strictArp: false, tcpTimeoutSeconds: 0, tcpFinTimeoutSeconds: 0, udpTimeoutSeconds: 0 },
   conntrack: {
     maxPerCore: 32_768,
     min: 131_072,
@@ -112,6 +121,8 @@ export function validateNodeOptions(options: NodeOptions): void {
   for (const controller of options.controllers) requireHostPort(controller);
   if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(options.nodeName))
     throw bad(`--node-name ${options.nodeName} is not a DNS name in lower case, as Kubernetes names nodes`);
+  if (options.podInterfaces && options.driver === 'ipvs')
+    throw bad('--detect-local is not for --driver ipvs, which tells pods by their networks: pass --cluster-cidr');
   if (options.masqueradeBit < 0 || options.masqueradeBit > 31) throw bad('the masquerade bit is one of 0 to 31');
   if (options.syncPeriodMs < 1000) throw bad('the sync period is at least a second');
   const remote = options.controllers.find((controller) => !isUnixSocket(controller) && !isLoopback(hostOf(controller)));

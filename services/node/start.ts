@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { Conntrack, conntrackProblem } from './conntrack/ctnetlink.ts';
 import type { ConnectionKeeper } from './conntrack/keeper.ts';
@@ -99,6 +99,20 @@ function report(result: Cleanup, logger: Logger): void {
   else if (result.t === 'not-here')
     logger.debug({ driver, lacks: result.lacks }, 'this driver cannot run here and has left nothing');
   else logger.error({ driver, err: result.error }, 'rules of this driver could not be removed');
+}
+
+/** @throws StartError where it may not be lowered */
+export function setOomScore(adj: number | null): void {
+  if (adj === null) return;
+  try {
+    writeFileSync('/proc/self/oom_score_adj', String(adj));
+  } catch (error) {
+    throw new StartError(
+      'BAD_OPTION',
+      `--oom-score-adj ${adj} cannot be set (${messageOf(error)}): grant CAP_SYS_RESOURCE, or leave it to who starts the daemon`,
+      error,
+    );
+  }
 }
 
 /** random(4): one value from boot to boot. */

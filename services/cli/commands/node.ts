@@ -1,9 +1,15 @@
 import { hostname } from 'node:os';
 import { type Cidr, canonicalIp, type Ip, parseCidr } from '@octoplane/model/address.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
-import { driverNames, type IcmpMode, icmpModes, type NodePortAddresses } from '@octoplane/node/drivers/driver.ts';
+import {
+  driverNames,
+  type IcmpMode,
+  icmpModes,
+  type NodePortAddresses,
+  type PodInterfaces,
+} from '@octoplane/node/drivers/driver.ts';
 import { type BindAddress, defaultNodeOptions, formatBindAddress, type NodeOptions } from '@octoplane/node/options.ts';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, type Option } from 'commander';
 import { applyConfigFile } from '../config-file.ts';
 import { addresses, durationMs, flag, list, type TlsFlags, wholeNumber, withTlsFlags } from '../flags.ts';
 import { type LogLevel, logger, withLogFlags } from '../logging.ts';
@@ -18,6 +24,7 @@ interface NodeFlags extends TlsFlags {
   readonly zone: string;
   readonly cluster: string;
   readonly clusterCidr: readonly Cidr[];
+  readonly detectLocal: PodInterfaces | null;
   readonly masqueradeAll: boolean;
   readonly masqueradeBit: number;
   readonly nodePortAddresses: NodePortAddresses;
@@ -28,6 +35,12 @@ interface NodeFlags extends TlsFlags {
   readonly healthzBindAddress: BindAddress | null;
   readonly metricsBindAddress: BindAddress | null;
   readonly syncPeriod: number;
+  readonly oomScoreAdj: number | null;
+  readonly ipvsScheduler: string;
+  readonly ipvsStrictArp: boolean;
+  readonly ipvsTcpTimeout: number;
+  readonly ipvsTcpFinTimeout: number;
+  readonly ipvsUdpTimeout: number;
   readonly conntrackMaxPerCore: number;
   readonly conntrackMin: number;
   readonly conntrackTcpTimeoutEstablished: number;
@@ -43,7 +56,7 @@ interface NodeFlags extends TlsFlags {
 const defaults = defaultNodeOptions;
 
 export const nodeCommand = (): Command =>
-  withLogFlags(withTlsFlags(withConntrackFlags(withKernelFlags(withNodeFlags(new Command('node'))))))
+  withLogFlags(withTlsFlags(withConntrackFlags(withIpvsFlags(withKernelFlags(withNodeFlags(new Command('node')))))))
     .description(
       'the arm: programs this machine’s kernel with the rule set that a controller sends, and acknowledges it',
     )
@@ -57,10 +70,13 @@ export const nodeCommand = (): Command =>
     )
     .action(async (_: NodeFlags, command: Command) => {
       const file = command.getOptionValue('config') as string | undefined;
-      if (file !== undefined) applyConfigFile(command, file);
+      const disregarded = file === undefined ? null : applyConfigFile(command, file);
       const flags = command.opts<NodeFlags>();
+      const log = logger(flags.logLevel, 'node');
+      if (disregarded && disregarded.ignored.length + disregarded.unknown.length > 0)
+        log.warn({ file, ...disregarded }, 'fields of the configuration do not count here');
       const { runNode } = await import('@octoplane/node/main.ts');
-      await runNode(toOptions(flags), { logger: logger(flags.logLevel, 'node'), signal: terminationSignal() });
+      await runNode(toOptions(flags), { logger: log, signal: terminationSignal() });
     });
 
 const withNodeFlags = (command: Command): Command =>
@@ -74,7 +90,7 @@ const withNodeFlags = (command: Command): Command =>
       flag('--cluster <name>', 'of a controller with several, where no Node object says it').default(defaults.cluster),
     )
     .addOption(flag('--state-dir <dir>', 'the journal; has to outlive a restart').default(defaults.stateDir))
-    .addOption(flag('--config <file>', 'these settings as YAML, keys in camelCase'))
+    .addOption(flag('--config <file>', 'these settings as YAML, keys in camelCase; or a KubeProxyConfiguration'))
     .addOption(
       flag('--healthz-bind-address <address>', '/healthz and /livez; "" for none')
         .default(defaults.healthzBindAddress, formatBindAddress(defaults.healthzBindAddress))
@@ -84,6 +100,11 @@ const withNodeFlags = (command: Command): Command =>
       flag('--metrics-bind-address <address>', '/metrics, /proxyMode, /configz; "" for none')
         .default(defaults.metricsBindAddress, formatBindAddress(defaults.metricsBindAddress))
         .argParser(bindAddress),
+    )
+    .addOption(
+      flag('--oom-score-adj <n>', 'how soon the kernel ends this daemon when memory is short, -1000 (never) to 1000')
+        .default(defaults.oomScoreAdj, 'as it was started')
+        .argParser(oomScoreAdj),
     )
     .addOption(flag('--cleanup', 'remove all rules that are ours, of every driver, and end').default(defaults.cleanup));
 
@@ -99,6 +120,14 @@ const withKernelFlags = (command: Command): Command => {
       flag('--cluster-cidr <cidr>', 'pod networks; tells pods from other clients; repeatable')
         .default(defaults.clusterCidrs, 'none')
         .argParser(cidrs),
+    )
+    .addOption(
+      flag(
+        '--detect-local <how>',
+        'tell pods by the interface they come in by, not by network: bridge:NAME or prefix:NAME',
+      )
+        .default(defaults.podInterfaces, 'by --cluster-cidr')
+        .argParser(podInterfaces),
     )
     .addOption(flag('--masquerade-all', 'hide every client behind the node').default(defaults.masqueradeAll))
     .addOption(
@@ -122,20 +151,32 @@ const withKernelFlags = (command: Command): Command => {
     );
 };
 
+const withIpvsFlags = (command: Command): Command => {
+  command.optionsGroup('IPVS (0 leaves the kernel’s timeout):');
+  const { ipvs } = defaults;
+  return command
+    .addOption(flag('--ipvs-scheduler <name>', 'one of the kernel: rr, wrr, lc, sh, mh ...').default(ipvs.scheduler))
+    .addOption(flag('--ipvs-strict-arp', 'do not answer ARP for service addresses').default(ipvs.strictArp))
+    .addOption(secondsFlag('--ipvs-tcp-timeout', 'idle', ipvs.tcpTimeoutSeconds))
+    .addOption(secondsFlag('--ipvs-tcp-fin-timeout', 'closing', ipvs.tcpFinTimeoutSeconds))
+    .addOption(secondsFlag('--ipvs-udp-timeout', 'idle', ipvs.udpTimeoutSeconds));
+};
+
+const secondsFlag = (name: string, what: string, value: number): Option =>
+  flag(`${name} <duration>`, what)
+    .default(value, `${value}s`)
+    .argParser((text) => durationMs(text) / 1_000);
+
 const withConntrackFlags = (command: Command): Command => {
   command.optionsGroup('Connection tracking (0 leaves the kernel’s setting):');
-  const seconds = (name: string, what: string, value: number) =>
-    flag(`${name} <duration>`, what)
-      .default(value, `${value}s`)
-      .argParser((text) => durationMs(text) / 1_000);
   const { conntrack } = defaults;
   return command
     .addOption(flag('--conntrack-max-per-core <n>', 'entries').default(conntrack.maxPerCore).argParser(wholeNumber))
     .addOption(flag('--conntrack-min <n>', 'entries at least').default(conntrack.min).argParser(wholeNumber))
-    .addOption(seconds('--conntrack-tcp-timeout-established', 'idle', conntrack.tcpEstablishedTimeoutSeconds))
-    .addOption(seconds('--conntrack-tcp-timeout-close-wait', 'half closed', conntrack.tcpCloseWaitTimeoutSeconds))
-    .addOption(seconds('--conntrack-udp-timeout', 'one-way', conntrack.udpTimeoutSeconds))
-    .addOption(seconds('--conntrack-udp-timeout-stream', 'two-way', conntrack.udpStreamTimeoutSeconds))
+    .addOption(secondsFlag('--conntrack-tcp-timeout-established', 'idle', conntrack.tcpEstablishedTimeoutSeconds))
+    .addOption(secondsFlag('--conntrack-tcp-timeout-close-wait', 'half closed', conntrack.tcpCloseWaitTimeoutSeconds))
+    .addOption(secondsFlag('--conntrack-udp-timeout', 'one-way', conntrack.udpTimeoutSeconds))
+    .addOption(secondsFlag('--conntrack-udp-timeout-stream', 'two-way', conntrack.udpStreamTimeoutSeconds))
     .addOption(
       flag('--conntrack-tcp-be-liberal', 'accept packets outside the window instead of dropping INVALID ones').default(
         conntrack.tcpBeLiberal,
@@ -151,6 +192,7 @@ const toOptions = (flags: NodeFlags): NodeOptions => ({
   zone: flags.zone,
   cluster: flags.cluster,
   clusterCidrs: flags.clusterCidr,
+  podInterfaces: flags.detectLocal,
   masqueradeAll: flags.masqueradeAll,
   masqueradeBit: flags.masqueradeBit,
   nodePortAddresses: flags.nodePortAddresses,
@@ -161,6 +203,14 @@ const toOptions = (flags: NodeFlags): NodeOptions => ({
   healthzBindAddress: flags.healthzBindAddress,
   metricsBindAddress: flags.metricsBindAddress,
   syncPeriodMs: flags.syncPeriod,
+  oomScoreAdj: flags.oomScoreAdj,
+  ipvs: {
+    scheduler: flags.ipvsScheduler,
+    strictArp: flags.ipvsStrictArp,
+    tcpTimeoutSeconds: flags.ipvsTcpTimeout,
+    tcpFinTimeoutSeconds: flags.ipvsTcpFinTimeout,
+    udpTimeoutSeconds: flags.ipvsUdpTimeout,
+  },
   conntrack: {
     maxPerCore: flags.conntrackMaxPerCore,
     min: flags.conntrackMin,
@@ -178,8 +228,8 @@ const toOptions = (flags: NodeFlags): NodeOptions => ({
 /** The first use of a repeatable flag replaces the default; later ones add to it. */
 const repeatable =
   <T>(parse: (text: string) => T | null, form: string) =>
-  (value: string, previous: readonly T[]): readonly T[] => [
-    ...previous,
+  (value: string, previous: readonly T[] | undefined): readonly T[] => [
+    ...(previous ?? []),
     ...list(value, undefined).map((text) => {
       const parsed = parse(text);
       if (parsed === null) throw new InvalidArgumentError(`"${text}" is not ${form}.`);
@@ -202,4 +252,16 @@ function bindAddress(value: string): BindAddress | null {
   const port = Number(match?.[3]);
   if (host === null || port > 65_535) throw new InvalidArgumentError('Write ADDRESS:PORT, for example 0.0.0.0:10256.');
   return { host, port };
+}
+
+function podInterfaces(value: string): PodInterfaces {
+  const [, how, name] = /^(bridge|prefix):([^\s/"+*]{1,15})$/.exec(value) ?? [];
+  if (name === undefined) throw new InvalidArgumentError('Write bridge:NAME or prefix:NAME, for example prefix:cali.');
+  return { name, prefix: how === 'prefix' };
+}
+
+function oomScoreAdj(value: string): number {
+  if (!/^-?[0-9]{1,4}$/.test(value) || Math.abs(Number(value)) > 1_000)
+    throw new InvalidArgumentError('Write a whole number from -1000 to 1000.');
+  return Number(value);
 }

@@ -147,6 +147,8 @@ export interface DriverOptions {
   readonly logger: Logger;
   /** Pod networks (--cluster-cidr). Empty: pods cannot be told from other clients (P35: no masquerade for off-cluster sources). */
   readonly clusterCidrs: readonly Cidr[];
+  /** Left out: pods are known by `clusterCidrs`. Otherwise by the interface that their packets come in by, and by nothing else. */
+  readonly podInterfaces?: PodInterfaces;
   readonly masqueradeAll: boolean;
   /** The bit of the packet mark that says "masquerade"; 14 as in kube-proxy. */
   readonly masqueradeBit: number;
@@ -168,6 +170,12 @@ export interface DriverOptions {
   readonly stateDir: string;
   /** Of the ipvs driver; what is left out has its default. */
   readonly ipvs?: Partial<IpvsOptions>;
+}
+
+/** kube-proxy's detectLocalMode BridgeInterface, or with `prefix` InterfaceNamePrefix (P35). */
+export interface PodInterfaces {
+  readonly name: string;
+  readonly prefix: boolean;
 }
 
 export interface PortRange {

@@ -98,7 +98,7 @@ export class EbpfDriver implements Driver {
       const objects = { sockets: load('sockets', sizes), packets: load('packets', sizes), ends: load('ends', sizes) };
       const maps = openMaps(objects.sockets, capacity);
       const links = socketLinks(objects.sockets, pins.links, options.cgroupPath);
-      const packetLinks = new PacketLinks(objects.packets, pins.links, options.clusterCidrs);
+      const packetLinks = new PacketLinks(objects.packets, pins.links, options);
       return new EbpfDriver({ options, capacity, pins, objects, maps, links, packetLinks });
     } catch (error) {
       for (const object of loaded) object.close();

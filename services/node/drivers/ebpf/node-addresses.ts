@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { type Cidr, cidrContains, familyOf, type Ip } from '@octoplane/model/address.ts';
+import { cidrContains, familyOf, type Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
-import type { NodePortAddresses } from '../driver.ts';
+import type { DriverOptions, NodePortAddresses } from '../driver.ts';
 import type { NodeRole } from './addresses.ts';
 import type { Device } from './devices.ts';
 
@@ -37,12 +37,18 @@ export function primaryAddresses(devices: readonly Device[], named: readonly Ip[
   });
 }
 
+/** How pods' devices are told from those that lead outside. */
+export type PodPlaces = Pick<DriverOptions, 'clusterCidrs' | 'podInterfaces'>;
+
 /**
  * Does traffic from outside the cluster come and go by this device? Those with an address of the node: the device of a pod has
- * none, and a bridge of pods one of the pod network's.
+ * none, and a bridge of pods one of the pod network's. Not if it is named as the pods'.
  */
-export const isOuter = ({ addresses }: Device, podNetworks: readonly Cidr[]): boolean =>
-  addresses.some((ip) => !isLoopback(ip) && !podNetworks.some((cidr) => cidrContains(cidr, ip)));
+export function isOuter({ name, addresses }: Device, { clusterCidrs, podInterfaces }: PodPlaces): boolean {
+  if (podInterfaces && (podInterfaces.prefix ? name.startsWith(podInterfaces.name) : name === podInterfaces.name))
+    return false;
+  return addresses.some((ip) => !isLoopback(ip) && !clusterCidrs.some((cidr) => cidrContains(cidr, ip)));
+}
 
 export const isLoopback = (ip: Ip): boolean => ip.startsWith('127.') || ip === '::1';
 

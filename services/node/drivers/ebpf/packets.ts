@@ -1,8 +1,7 @@
 import { basename, join } from 'node:path';
-import type { Cidr } from '@octoplane/model/address.ts';
 import type { Device } from './devices.ts';
 import { attachTypes, detachPinned, Link } from './links.ts';
-import { isOuter } from './node-addresses.ts';
+import { isOuter, type PodPlaces } from './node-addresses.ts';
 import type { LoadedObject } from './object.ts';
 import { pinned } from './pins.ts';
 
@@ -20,13 +19,13 @@ type Hook = keyof typeof hooks;
 export class PacketLinks {
   readonly #object: LoadedObject;
   readonly #directory: string;
-  readonly #podNetworks: readonly Cidr[];
+  readonly #pods: PodPlaces;
   readonly #links = new Map<string, Link>();
 
-  constructor(object: LoadedObject, directory: string, podNetworks: readonly Cidr[]) {
+  constructor(object: LoadedObject, directory: string, pods: PodPlaces) {
     this.#object = object;
     this.#directory = directory;
-    this.#podNetworks = podNetworks;
+    this.#pods = pods;
   }
 
   /** The links that these devices should have, there or not. */
@@ -58,7 +57,7 @@ export class PacketLinks {
 
   #hooksOf(device: Device): readonly Hook[] {
     if (!device.ethernet) return [];
-    return isOuter(device, this.#podNetworks) ? ['outside', 'leaving'] : ['inside'];
+    return isOuter(device, this.#pods) ? ['outside', 'leaving'] : ['inside'];
   }
 
   #link(hook: Hook, index: number): Link {

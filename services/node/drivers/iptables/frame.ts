@@ -107,7 +107,7 @@ function offClusterRules(settings: Settings): readonly string[] {
   if (!masqueradesOffCluster(settings)) return [];
   const mark = `-j ${frameNames.masquerade}`;
   if (settings.masqueradeAll) return [mark];
-  return [...settings.clusterCidrs.map((cidr) => `-s ${cidr} -j RETURN`), mark];
+  return [...settings.fromPods.map((match) => `${match} -j RETURN`), mark];
 }
 
 /**

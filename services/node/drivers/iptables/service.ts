@@ -87,7 +87,7 @@ const chosen = (entry: Entry, settings: Settings, flag: number): readonly Endpoi
 
 /** Is a source that is not a pod masqueraded on its way to a service address (P35)? */
 export const masqueradesOffCluster = (settings: Settings): boolean =>
-  settings.masqueradeAll || settings.clusterCidrs.length > 0;
+  settings.masqueradeAll || settings.fromPods.length > 0;
 
 /** Whoever is sent here without being marked is a pod, or comes to a cluster IP: the check is right for both. */
 function clusterChain(service: Rendering): readonly string[] {
@@ -110,7 +110,7 @@ function externalChain({ key, spec, settings }: Rendering): readonly string[] {
   if (spec.externalPolicy === 'Cluster') return [`-j ${frameNames.masquerade}`, `-j ${cluster}`];
   const fromNode = '-m addrtype --src-type LOCAL';
   return [
-    ...settings.clusterCidrs.map((cidr) => `-s ${cidr} -j ${cluster}`),
+    ...settings.fromPods.map((match) => `${match} -j ${cluster}`),
     `${fromNode} -j ${frameNames.masquerade}`,
     `${fromNode} -j ${cluster}`,
     `-j ${serviceChain('LOC', key)}`,

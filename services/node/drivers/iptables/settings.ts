@@ -8,8 +8,8 @@ export interface Settings {
   /** "0x4000/0x4000". */
   readonly mark: string;
   readonly masqueradeAll: boolean;
-  /** Pod networks of this family, "address/length". */
-  readonly clusterCidrs: readonly string[];
+  /** What tells packets of pods from all others: a match for each of their networks, or for the interface they come in by. */
+  readonly fromPods: readonly string[];
   readonly icmp: IcmpMode;
   readonly dropInvalid: boolean;
   /** Null: any. */
@@ -34,13 +34,18 @@ export function settingsOf(family: Family, options: DriverOptions, found: readon
     family,
     mark: `${bit}/${bit}`,
     masqueradeAll: options.masqueradeAll,
-    clusterCidrs: options.clusterCidrs.filter(({ ip }) => familyOf(ip) === family).map(formatCidr),
+    fromPods: podMatches(family, options),
     icmp: options.icmp,
     dropInvalid: options.dropInvalid,
     masqueradePorts: options.masqueradePorts ?? null,
     nodePorts: nodePortMatch(family, options, nodeAddresses),
     nodeAddresses,
   };
+}
+
+function podMatches(family: Family, { clusterCidrs, podInterfaces }: DriverOptions): readonly string[] {
+  if (podInterfaces) return [`-i ${podInterfaces.name}${podInterfaces.prefix ? '+' : ''}`];
+  return clusterCidrs.filter(({ ip }) => familyOf(ip) === family).map((cidr) => `-s ${formatCidr(cidr)}`);
 }
 
 function nodePortMatch(family: Family, options: DriverOptions, nodeAddresses: readonly Ip[]): NodePortMatch {

@@ -1,6 +1,6 @@
 import { type Cidr, familyOf, formatCidr, type Ip } from '@octoplane/model/address.ts';
 import type { Family } from '@octoplane/model/keys.ts';
-import type { IcmpMode, NodePortAddresses, PortRange } from '../driver.ts';
+import type { IcmpMode, NodePortAddresses, PodInterfaces, PortRange } from '../driver.ts';
 import { balanceName, balances } from './chains.ts';
 import { families } from './frontends.ts';
 import { masqueradeWith, ourHairpin, sameAddress, sameBytesText } from './hairpin.ts';
@@ -9,6 +9,7 @@ import { sameByte, setLayouts, setsOf, tableName } from './layout.ts';
 /** What the frame follows from. */
 export interface FrameOptions {
   readonly clusterCidrs: readonly Cidr[];
+  readonly podInterfaces?: PodInterfaces;
   readonly masqueradeAll: boolean;
   readonly masqueradeBit: number;
   readonly nodePortAddresses: NodePortAddresses;
@@ -219,9 +220,21 @@ const outOfRange: readonly string[] = both((family) => {
 /** Clients that are not pods: the cluster does not know the way back to them, or they must not see a pod's address (P35). */
 function markOffCluster(options: FrameOptions, mark: string): string[] {
   if (options.masqueradeAll) return [mark];
+  if (options.podInterfaces) return [`iifname != ${interfaceName(options.podInterfaces)} ${mark}`];
   return both((family) => {
     const cidrs = cidrsOf(options.clusterCidrs, family);
     return cidrs === '' ? [] : [`${ip(family)} saddr != ${cidrs} ${mark}`];
+  });
+}
+
+const interfaceName = ({ name, prefix }: PodInterfaces): string => `"${name}${prefix ? '*' : ''}"`;
+
+/** Pods, leaving by a verdict. */
+function fromPods({ clusterCidrs, podInterfaces }: FrameOptions, verdict: string): string[] {
+  if (podInterfaces) return [`iifname ${interfaceName(podInterfaces)} ${verdict}`];
+  return both((family) => {
+    const cidrs = cidrsOf(clusterCidrs, family);
+    return cidrs === '' ? [] : [`${ip(family)} saddr ${cidrs} ${verdict}`];
   });
 }
 
@@ -236,10 +249,7 @@ function local(name: string, anywhere: string, options: FrameOptions, outside: r
       name,
       rules: [
         ...(name === 'external-local' ? outOfRange : []),
-        ...both((family) => {
-          const cidrs = cidrsOf(options.clusterCidrs, family);
-          return cidrs === '' ? [] : [`${ip(family)} saddr ${cidrs} goto ${anywhere}`];
-        }),
+        ...fromPods(options, `goto ${anywhere}`),
         `fib saddr type local goto ${name}-node`,
         ...outside,
         'drop',
