@@ -161,6 +161,18 @@ describe('addresses on record', () => {
     expect(vip(set, 'n-west', 'default/api.clusterset:80/TCP')).toBe('10.112.9.9');
   });
 
+  test('a record that somebody deletes takes no address away', async () => {
+    const set = await started(true);
+    set.apply('east', [service('web'), exported('web'), recordedImport('web', '10.112.9.9')]);
+    set.apply('east', [gone('ServiceImport', 'web')]);
+    expect(vip(set, 'n-west', key)).toBe('10.112.9.9');
+    // But another import that has it on record by then keeps it.
+    set.apply('east', [service('api'), exported('api'), recordedImport('api', '10.112.9.9')]);
+    set.apply('east', [slice('web', ['10.240.0.1'])]);
+    expect(vip(set, 'n-west', 'default/api.clusterset:80/TCP')).toBe('10.112.9.9');
+    expect(vip(set, 'n-west', key)).toBeUndefined();
+  });
+
   test('an address outside --clusterset-cidr is another implementation’s', async () => {
     const set = await started(true);
     set.apply('east', [service('web'), exported('web'), recordedImport('web', '243.0.0.1')]);

@@ -2,9 +2,9 @@ import type { Ip } from '@octoplane/model/address.ts';
 import type { ServiceName } from '@octoplane/model/keys.ts';
 import type { ServiceImport } from '@octoplane/model/objects.ts';
 import type { Allocations, Allocator } from '../allocate/allocator.ts';
-import { type Claim, ipOfClaim } from '../state/claims.ts';
+import { type Claim, clusterIpClaim, ipOfClaim } from '../state/claims.ts';
 import type { DerivedImport } from './derive-import.ts';
-import { importedService } from './imported-objects.ts';
+import { importedName, importedService } from './imported-objects.ts';
 
 /** A ServiceImport that carries addresses, where it was found. `order`: of the cluster. */
 export interface AddressRecord {
@@ -35,6 +35,7 @@ export interface ClustersetAddressesOptions {
  * The addresses of imports.
  *
  *   1. What is recorded counts, the oldest record first: an address stays for the life of the import, over restarts and replicas.
+ *      One whose records were all deleted keeps the address while this controller runs, and it is recorded again.
  *   2. An address that two imports have on record belongs to the older record; the other import gets a new one.
  *   3. Where nothing can be recorded, addresses follow from names and from the book (allocator.ts).
  */
@@ -42,6 +43,8 @@ export class ClustersetAddresses {
   readonly #options: ClustersetAddressesOptions;
   readonly #records = new Map<ServiceName, AddressRecord>();
   readonly #claimants = new Map<Ip, Set<ServiceName>>();
+  /** What was given last, by import. */
+  readonly #given = new Map<ServiceName, readonly Ip[]>();
 
   constructor(options: ClustersetAddressesOptions) {
     this.#options = options;
@@ -65,9 +68,10 @@ export class ClustersetAddresses {
     return this.#saving(() => this.#place(derived));
   }
 
-  /** `imported`: importedName. */
-  release(imported: ServiceName): void {
-    this.#saving(() => this.#options.allocator.release(imported));
+  /** The import is gone. */
+  release(name: ServiceName): void {
+    this.#given.delete(name);
+    this.#saving(() => this.#options.allocator.release(importedName(name)));
   }
 
   #saving<T>(act: () => T): T {
@@ -82,13 +86,16 @@ export class ClustersetAddresses {
     const { allocator, recorded } = this.#options;
     const record = this.#records.get(derived.name);
     const holder = record && this.#holderOf(record);
-    const kept = record && holder === derived.name ? record.import.ips : [];
+    const kept = record && holder === derived.name ? record.import.ips : this.#stillFree(derived.name);
     const service = importedService(derived, kept, '');
     const completed = allocator.complete(service, (claim) => this.#isFree(claim, derived.name, service.name));
     if (completed.t === 'refused') return { t: 'refused', reason: inOurWords(completed.reason) };
     const { clusterIps } = completed.service;
-    if (!recorded || clusterIps.length === kept.length) return { t: 'given', ips: clusterIps };
-    if (kept.length > 0) return { t: 'given', ips: kept };
+    const ips = recorded && kept.length > 0 ? kept : clusterIps;
+    if (!recorded || kept.length > 0) {
+      this.#given.set(derived.name, ips);
+      return { t: 'given', ips };
+    }
     const why =
       holder === undefined ? 'has no clusterset IP on record yet' : `has the clusterset IP of ${holder} on record`;
     return { t: 'waiting', reason: `${why}; the controller that leads writes one`, wanted: clusterIps };
@@ -108,6 +115,13 @@ export class ClustersetAddresses {
       }
     }
     return oldest.import.name;
+  }
+
+  /** What an import had until its record was lost: it keeps it, and the one who writes records it again. */
+  #stillFree(name: ServiceName): readonly Ip[] {
+    const ips = this.#given.get(name) ?? [];
+    const isFree = ips.every((ip) => this.#isFree(clusterIpClaim(ip), name, importedName(name)));
+    return this.#options.recorded && isFree ? ips : [];
   }
 
   #isFree(claim: Claim, name: ServiceName, imported: ServiceName): boolean {

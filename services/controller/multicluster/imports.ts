@@ -83,7 +83,7 @@ export class Imports {
     const { import: derivedImport } = derived;
     const serves = derivedImport?.type === 'ClusterSetIP';
     const placed = serves ? this.#addresses.place(derivedImport) : null;
-    if (!serves) this.#addresses.release(importedName(name));
+    if (!serves) this.#addresses.release(name);
     if (this.isExported(name)) this.#states.set(name, { derived, placed });
     else this.#states.delete(name);
     this.#report(name, derived, placed, nowUs);

@@ -125,9 +125,13 @@ export class SourceTable {
       case 'stale':
         this.#become({ t: 'stale', reason: event.reason }, event.observedAtUs);
         return;
-      case 'lapsed':
+      case 'lapsed': {
         this.lapsed = true;
+        const reason = this.condition.t === 'stale' ? this.condition.reason : 'it has not been heard since the start';
+        const words = `${reason}; longer than its lease: the other clusters do without its endpoints`;
+        this.#become({ t: 'stale', reason: words }, event.observedAtUs);
         return;
+      }
       case 'rejected': {
         const before = this.rejections.get(event.rejection.place);
         const sinceMs =
