@@ -45,6 +45,7 @@ export interface ReflectorSink<T> {
  *      given to `replaced`.
  *   3. An end in order, or a watch that breaks, is no loss until it cannot be opened again. Errors are tried again with jitter, no sooner than
  *      the server asks for.
+ *   4. A server that was lost is asked how far it is before a watch goes on, because one that was restored from a backup would say nothing.
  */
 export class Reflector<T> {
   readonly #options: ReflectorOptions<T>;
