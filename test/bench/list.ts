@@ -8,6 +8,7 @@ import { firstpacket } from './firstpacket.ts';
 import { fleet } from './fleet.ts';
 import { memory } from './memory.ts';
 import { source } from './source.ts';
+import { tracing } from './tracing.ts';
 
 /** In the order in which `npm run bench` lists them. */
 export const benchmarks: readonly Benchmark[] = [
@@ -15,6 +16,7 @@ export const benchmarks: readonly Benchmark[] = [
   firstpacket,
   apply,
   fleet,
+  tracing,
   churn,
   memory,
   daemon,
