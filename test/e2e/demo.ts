@@ -5,10 +5,13 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
+import { clockTime, duration, sequence } from '@octoplane/cli/format.ts';
 import { table } from '@octoplane/cli/table.ts';
+import type { ChangeRecord } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { Family } from '@octoplane/model/keys.ts';
 import { Cluster } from '../support/lab/cluster.ts';
 import { Lab } from '../support/lab/lab.ts';
+import { historyOf } from '../support/stub-nodes/fleet-admin.ts';
 import { type ChangeLatency, measureChange } from './latency.ts';
 import { nodePort, podPort, port, vips, type WebPod, webService, webSlice } from './manifests.ts';
 
@@ -34,6 +37,7 @@ await using lab = await Lab.create({ nodes, podsPerNode: 1 });
 await using cluster = await Cluster.start(lab, { driver: flags.driver, ...(flags.keep ? { adminPort } : {}) });
 const pods = lab.nodes.map((node, i) => ({ name: `pod-${i + 1}a`, node: node.name, zone: node.zone }));
 const changes: ChangeLatency[] = [];
+const changeColumns = ['VERSION', 'CAUSE', 'COMMITTED', '50 %', '99 %', '100 %', 'SLOWEST', 'TRACE'];
 
 step(`a controller and ${nodes} node daemons, driver ${flags.driver}, each in a network namespace of its own`);
 for (const { name } of pods) for (const family of families) await lab.serve(name, family, podPort);
@@ -65,6 +69,10 @@ await spread('pod-1a', vips.IPv4, port, pods);
 
 console.log('\nFrom commit in the controller to programmed and read back, on the controller’s clock, milliseconds:\n');
 console.log(table(['CHANGE', ...lab.nodes.map((node) => node.name)], changes.map(latencyRow)));
+console.log('Every change, from octoplane history:\n');
+console.log(
+  table(changeColumns, (await historyOf(cluster.admin, 50)).toReversed().filter(concernsNodes).map(changeRow)),
+);
 if (flags.keep) await keepUp();
 
 function putEndpoints(chosen: typeof pods): void {
@@ -110,6 +118,23 @@ async function pingVip(): Promise<void> {
 
 function latencyRow({ what, perNode }: ChangeLatency): string[] {
   return [what, ...lab.nodes.map(({ name }) => ((perNode.get(name) ?? 0) / 1_000).toFixed(1))];
+}
+
+function concernsNodes({ convergence }: ChangeRecord): boolean {
+  return (convergence?.nodes ?? 0) > 0;
+}
+
+function changeRow({ version, committedAtUs, causes, moreCauses, convergence, traceId }: ChangeRecord): string[] {
+  const [first, ...others] = causes.map(({ object }) => object);
+  const more = others.length + moreCauses;
+  return [
+    sequence(version),
+    `${first ?? ''}${more > 0 ? ` +${more}` : ''}`,
+    clockTime(committedAtUs),
+    ...[convergence?.p50Us, convergence?.p99Us, convergence?.p100Us].map((us) => duration(us ?? 0)),
+    convergence?.slowest ?? '',
+    traceId,
+  ];
 }
 
 async function keepUp(): Promise<void> {
