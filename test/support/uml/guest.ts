@@ -63,8 +63,10 @@ function boot(dir: string, { memoryMib = 2048, processor = 0, onOutput, signal }
   args.push(`JOB=${dir}`, 'con=null', 'con0=fd:0,fd:1', 'loglevel=1', 'panic=-1');
   // In a process group of its own: the guest's processes are processes of the host, and all end with the group. On one
   // processor: its kernel and its processes take turns at every system call, which between two processors takes four times as
-  // long. HOME is where it keeps its control socket.
-  const guest = spawn('taskset', ['-c', `${processorFor(processor)}`, kernelBinary, ...args], {
+  // long. Before others: whoever gives way at every system call gets little where many run. HOME is where it keeps its control
+  // socket.
+  const command = ['-n', '-10', 'taskset', '-c', `${processorFor(processor)}`, kernelBinary, ...args];
+  const guest = spawn('nice', command, {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, HOME: dir },
