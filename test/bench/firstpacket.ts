@@ -53,16 +53,16 @@ async function measureHere(
     const args = ['serve', 'connections', backendOf(lab, i), String(ports.backend)];
     started.use(await Peer.start(processes, podOf(i, 'b'), args));
   }
-  const first = new Map<string, number>();
+  let first: ReadonlyMap<string, number> | null = null;
   for (const services of sizes) {
-    const medians = await measureScale({ ...processes, columns, report }, services);
-    for (const [name, ratio] of medians) {
-      const before = first.get(name) ?? first.set(name, ratio).get(name) ?? ratio;
-      if (before === ratio) continue;
-      const metric = `to direct: growth from ${sizes[0]} services`;
+    const ratios = await measureScale({ ...processes, columns, report }, services);
+    for (const [name, before] of first ?? []) {
+      const value = (ratios.get(name) ?? Number.NaN) / before;
+      const metric = `to direct: growth from ${sizes[0]?.toLocaleString('en-US')} services`;
       const budget = columnNamed(name).driver === 'iptables' ? budgets.iptables : budgets.growth;
-      report({ case: caseOf(name, services), metric, value: ratio / before, unit: 'ratio', budget });
+      report({ case: caseOf(name, services), metric, value, unit: 'ratio', budget });
     }
+    first ??= ratios;
   }
 }
 

@@ -4,9 +4,10 @@ import type { Lab } from '../lab/lab.ts';
 import type { Column } from './columns.ts';
 
 /**
- * Another program's rules on the same node: a table, a chain, a set, in nf_tables or in the legacy xtables. A proxy that touches them is caught by comparing what
- * is there with what was put there. Like a pod network's they masquerade on the way out: the kernel tracks connections, and goes on
- * with the translations that it has begun, only as long as some rule asks for that (nf_ct_netns_get), whoever's it is.
+ * Another program's rules on the same node: a table, a chain, a set, in nf_tables or in the legacy xtables. A proxy that touches
+ * them is caught by comparing what is there with what was put there. Like a pod network's they masquerade on the way out: the
+ * kernel tracks connections, and goes on with the translations that it has begun, only as long as some rule asks for that
+ * (nf_ct_netns_get), whoever's it is.
  */
 const nftTables = `table inet neighbour-nat {
   chain postrouting { type nat hook postrouting priority 110; policy accept; oifname "uplink" masquerade; }
