@@ -178,8 +178,9 @@ export async function runController(options: ControllerOptions, context: Control
       return () => advances.delete(callback);
     },
   };
+  const everyNode = !(options.gatesKnowAll ?? false);
   const gates: ReadinessGates | null = options.readinessGates
-    ? new ReadinessGates({ ...waiting, logger, ...options.readinessGates })
+    ? new ReadinessGates({ ...waiting, logger, everyNode, ...options.readinessGates })
     : null;
   const authorize = authorization(options.security.t === 'mtls');
   const door = new Door({ clock, logger, onRefused: (why) => metrics.connectionRefused(why) });
@@ -210,7 +211,7 @@ export async function runController(options: ControllerOptions, context: Control
     waitingSpans: () => tracing?.waitingSpans() ?? 0,
     closedGates: () => gates?.size ?? 0,
   });
-  const gate = new Gate({ ...waiting, clients: options.gateClients });
+  const gate = new Gate({ ...waiting, clients: options.gateClients, everyNode });
   const http = httpServer({ whyNotReady: () => whyNotReady(clusterSet) }, metrics.registry, gate);
   cleanUp.defer(async () => {
     http.closeAllConnections();

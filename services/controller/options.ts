@@ -32,6 +32,11 @@ export interface ControllerOptions {
   /** --etcd-ca, --etcd-cert, --etcd-key: for every https etcd among the sources. Default: the machine's authorities, no certificate. */
   readonly etcdTls?: EtcdTlsFiles;
   /**
+   * --gates-know-all: Node objects of which no daemon has connected to this controller hold up no gate and no hook. Default false: such a node may be
+   * connected to another replica, and may route to whatever it likes.
+   */
+  readonly gatesKnowAll?: boolean;
+  /**
    * --readiness-gates: open the gates of Pods (acks/readiness-gates.ts). Default: nobody does. It needs rights of its own
    * (deploy/kubernetes/rbac-gates.yaml), to write the status of every Pod.
    */

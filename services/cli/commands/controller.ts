@@ -22,6 +22,7 @@ interface ControllerFlags extends TlsFlags, EtcdTlsFlags {
   readonly gateClients: readonly Cidr[];
   readonly readinessGates?: boolean;
   readonly gateIgnoreGone: number;
+  readonly gatesKnowAll?: boolean;
   readonly logLevel: LogLevel;
 }
 
@@ -81,6 +82,12 @@ const withControllerFlags = (command: Command): Command =>
     )
     .addOption(
       flag(
+        '--gates-know-all',
+        'gates and hooks do not wait for Node objects of which no daemon has connected to this controller: for a cluster in which some nodes run none',
+      ),
+    )
+    .addOption(
+      flag(
         '--gate-clients <cidr>',
         'who may ask /gone and /programmed about any endpoint; others may about their own address, with no credentials',
       )
@@ -126,6 +133,7 @@ function toOptions(flags: ControllerFlags): ControllerOptions {
     stateDir: flags.stateDir ?? null,
     settleMs: flags.settle,
     gateClients: flags.gateClients,
+    gatesKnowAll: flags.gatesKnowAll ?? false,
     ...(flags.readinessGates && { readinessGates: { ignoreGoneMs: flags.gateIgnoreGone } }),
     kubeconfig: flags.kubeconfig ?? null,
     etcdTls: etcdTlsFiles(flags),

@@ -35,6 +35,7 @@ function gatesOf({ failures = [] as KubeError[] } = {}) {
     signal: new AbortController().signal,
     logger: pino({ level: 'silent' }),
     ignoreGoneMs: 30_000,
+    everyNode: true,
     onAdvance(callback) {
       advances.add(callback);
       return () => advances.delete(callback);

@@ -19,6 +19,8 @@ export interface ReadinessGatesOptions extends FollowSurroundings, KernelKnowled
   readonly logger: Logger;
   /** ControllerOptions.readinessGates */
   readonly ignoreGoneMs: number;
+  /** Not ControllerOptions.gatesKnowAll. */
+  readonly everyNode: boolean;
   /** Aborted when the controller goes away. Gates that are closed then stay closed until it is back. */
   readonly signal: AbortSignal;
 }
@@ -75,10 +77,10 @@ export class ReadinessGates implements Gatekeeper {
   }
 
   #wait(cluster: GateCluster, pod: GatedPod, ip: Ip, signal: AbortSignal): void {
-    const { clock, logger, endpoints, ignoreGoneMs } = this.#options;
+    const { clock, logger, endpoints, ignoreGoneMs, everyNode } = this.#options;
     const target = { ip, port: null };
     const goal = new EndpointGoal({ target, state: 'programmed', service: null }, this.#options, endpoints);
-    const rules = { selection: parseSelectors([]), quorum: { t: 'all' } as const, ignoreGoneMs, everyNode: false };
+    const rules = { selection: parseSelectors([]), quorum: { t: 'all' } as const, ignoreGoneMs, everyNode };
     const write = this.#writer(cluster, pod, signal);
     const open = (reason: string, message: string) => {
       end();

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { parseCidr } from '@octoplane/model/address.ts';
+import { nodeName } from '@octoplane/model/keys.ts';
 import { Registry } from 'prom-client';
 import { afterEach, describe, expect, test } from 'vitest';
 import { entry, serviceKey } from '../../../test/support/stub-nodes/entries.ts';
@@ -18,7 +18,7 @@ afterEach(async () => {
 const web = (endpoints: number[]): Edit => ({ t: 'class', id: 'a', key: serviceKey(1), entry: entry(1, endpoints) });
 
 /** Ten nodes that have 10.244.0.7:8080 in their kernels, and one that has nothing to do with it. */
-async function serve(clients: readonly string[] = []) {
+async function serve({ everyNode = true, nodeObjects = [] as readonly string[] } = {}) {
   const fixture = bookOf();
   const { book, clock, cluster, history, ack, nodes } = fixture;
   const advances = new Set<() => void>();
@@ -37,9 +37,12 @@ async function serve(clients: readonly string[] = []) {
     clock,
     endpoints,
     views: cluster,
-    census: fixture.censusOf(),
+    census: fixture.censusOf({
+      nodeObjects: () => new Map(nodeObjects.map((name) => [nodeName(name), { name, zone: null }])),
+    }),
     signal: stop.signal,
-    clients: clients.flatMap((text) => parseCidr(text) ?? []),
+    clients: [],
+    everyNode,
     onAdvance(callback) {
       advances.add(callback);
       return () => advances.delete(callback);
@@ -121,6 +124,21 @@ describe('/gone', () => {
     hangUp.abort();
     await expect(call).rejects.toThrow();
     await waiting(0);
+  });
+});
+
+test('a Node object whose daemon is not here may route anywhere, unless the controller knows all nodes', async () => {
+  const nodeObjects = ['node-0', 'elsewhere'];
+  const careful = await serve({ nodeObjects });
+  const answer = careful.get('/gone?endpoint=10.244.0.9&timeout=1s');
+  await careful.waiting(1);
+  careful.clock.advance(1000);
+  expect(await answer).toMatchObject({ code: 504 });
+  expect((await answer).text).toContain('elsewhere: has a Node object, and no daemon of it has connected');
+  const knowing = await serve({ nodeObjects, everyNode: false });
+  expect(await knowing.get('/gone?endpoint=10.244.0.9')).toEqual({
+    code: 200,
+    text: 'gone: 10.244.0.9 on 11 of 11 nodes; not counted: elsewhere',
   });
 });
 

@@ -15,6 +15,8 @@ export interface GateDependencies extends FollowSurroundings, KernelKnowledge {
   readonly endpoints: EndpointIndex;
   /** ControllerOptions.gateClients */
   readonly clients: readonly Cidr[];
+  /** Not ControllerOptions.gatesKnowAll. Nobody reads the names of nodes that are not counted in the answer to a hook. */
+  readonly everyNode: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -66,14 +68,14 @@ export class Gate {
   }
 
   #wait(question: Question, response: ServerResponse): void {
-    const { history, endpoints, clock, signal } = this.#dependencies;
+    const { history, endpoints, clock, signal, everyNode } = this.#dependencies;
     this.#calls++;
     const goal = new EndpointGoal(question, this.#dependencies, endpoints);
     const rules = {
       selection: parseSelectors([]),
       quorum: { t: 'all' } as const,
       ignoreGoneMs: question.ignoreGoneMs,
-      everyNode: false,
+      everyNode,
     };
     const end = (code: number, text: string) => {
       following.stop();
