@@ -37,11 +37,21 @@ const testTools = [
 ];
 /** Unpacked into the checkout instead of installed: as a Debian package it is a service that listens on every address from then on. */
 const unpackedTools = [{ name: 'prometheus', shownBy: [join(root, 'node_modules/.tools/usr/bin/prometheus')] }];
+/** An engine and what makes its base image; and Helm's template engine, as Go has it, for the chart. */
+const containerTools = [
+  { name: 'docker.io', shownBy: ['/usr/sbin/dockerd', '/usr/bin/dockerd'] },
+  { name: 'docker-compose', shownBy: ['/usr/bin/docker-compose', '/usr/local/bin/docker-compose'] },
+  { name: 'debootstrap', shownBy: ['/usr/sbin/debootstrap'] },
+  { name: 'golang-go', shownBy: ['/usr/bin/go'] },
+  { name: 'golang-github-masterminds-sprig-dev', shownBy: ['/usr/share/gocode/src/github.com/Masterminds/sprig'] },
+  { name: 'golang-k8s-sigs-yaml-dev', shownBy: ['/usr/share/gocode/src/sigs.k8s.io/yaml'] },
+];
 const packagesFor = {
   check: [],
   build: bpfTools,
   demo: [...kernelTools, ...bpfTools],
   test: [...kernelTools, ...testTools],
+  containers: containerTools,
   bench: [...kernelTools, ...testTools, { name: 'iperf3', shownBy: ['/usr/bin/iperf3'] }],
 };
 
@@ -53,7 +63,8 @@ requirePlatform();
 installNpmPackages();
 installDebianPackages(wanted);
 if (purpose === 'test') unpackDebianPackages(unpackedTools);
-if (purpose !== 'check') buildPrograms();
+// Images build their own programs.
+if (purpose !== 'check' && purpose !== 'containers') buildPrograms();
 if (purpose !== 'check' && purpose !== 'build') mountBpffs();
 
 function requirePlatform() {
