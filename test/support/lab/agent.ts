@@ -57,7 +57,9 @@ const verbs: Verbs = {
     const failures: Outcome[] = [];
     let attempts = 0;
     // One or two at once, by chance: where endpoints take turns, clients in step would each meet the same one every time.
-    const together = () => Math.min(request.atMost - attempts, request.bindPort || Math.random() < 0.5 ? 1 : 2);
+    // Never past a bound: whoever says how many are enough counts them.
+    const left = () => (attempts < request.atLeast ? request.atLeast : request.atMost) - attempts;
+    const together = () => Math.min(left(), request.bindPort || Math.random() < 0.5 ? 1 : 2);
     const isOver = () =>
       attempts >= request.atMost ||
       failures.length >= 10 ||
