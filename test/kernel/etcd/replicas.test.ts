@@ -111,7 +111,9 @@ test(
     // Nothing changes any more. Whoever loses its controller resumes at the other with a plan that says so, and no rules.
     for (const replica of replicas) {
       fleet.send({ t: 'forget plans' });
-      const before = (await fleet.ask({ t: 'count' }, 'counts')).receivedBytes;
+      const before = await fleet.ask({ t: 'count' }, 'counts');
+      // The one that was started last may have no node yet: they stay where they are. The other then has them all.
+      const moving = before.planned[replica.address] ?? 0;
       await replica.kill();
       await settled(
         fleet,
@@ -119,8 +121,8 @@ test(
         replicas.filter((other) => other !== replica),
       );
       const { plans, receivedBytes } = await fleet.ask({ t: 'count' }, 'counts');
-      expect(Object.keys(plans)).toEqual(['1']);
-      expect(receivedBytes - before).toBeLessThan(nodes * 150);
+      expect(Object.keys(plans)).toEqual(moving > 0 ? ['1'] : []);
+      expect(receivedBytes - before.receivedBytes).toBeLessThanOrEqual(moving * 150);
       await replica.start();
     }
   },
