@@ -22,8 +22,12 @@ for (const test of skipped) {
 }
 const passed = inState('passed').length;
 const brokenFiles = modules.filter((module) => module.errors().length > 0).length;
+// A hook that fails skips the tests of its suite: they must not pass for skipped.
+const brokenSuites = modules.flatMap((module) =>
+  [...module.children.allSuites()].filter((suite) => suite.errors().length > 0),
+).length;
 const unhandled = vitest.state.getUnhandledErrors().length;
-const failed = tests.length - passed - skipped.length + brokenFiles + unhandled;
+const failed = tests.length - passed - skipped.length + brokenFiles + brokenSuites + unhandled;
 await vitest.close();
 if (tests.length === 0) console.log('no test was found');
 console.log(`${passed} passed, ${failed} failed, ${skipped.length} skipped`);

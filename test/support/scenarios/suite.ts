@@ -14,6 +14,8 @@ import { Player } from './player.ts';
 import { writeResults } from './results.ts';
 import type { Scenario } from './scenario.ts';
 
+const firstStartMs = 240_000;
+
 /**
  * Every scenario of test/scenarios in both families: one lab and one set of real daemons for all of them. UPDATE_GOLDEN=1
  * rewrites golden files.
@@ -35,9 +37,10 @@ export function tellScenarios(column: Column): void {
     for (const node of lab.nodes) putNeighbour(lab, node.name, column);
     neighbour = neighbourText(lab, 'node-1', column);
     cluster = await Cluster.start(lab, { driver });
-    await cluster.settled();
+    // In a guest, of a checkout that Node has not compiled yet, the first start of everything takes a minute and more.
+    await cluster.settled({ timeoutMs: firstStartMs });
     frame = text?.read(lab, 'node-1') ?? [];
-  });
+  }, 1.5 * firstStartMs);
   afterAll(async () => {
     writeResults(name, results);
     await cluster?.[Symbol.asyncDispose]();

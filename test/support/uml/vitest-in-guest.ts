@@ -32,6 +32,12 @@ const results: GuestResults = {
   tests: modules.flatMap((module) => [...module.children.allTests()].map(resultOf)),
   failures: [
     ...modules.flatMap((module) => module.errors().map((error) => `${module.relativeModuleId}: ${textOf(error)}`)),
+    // A hook that failed has skipped the tests of its suite.
+    ...modules.flatMap((module) =>
+      [...module.children.allSuites()].flatMap((suite) =>
+        suite.errors().map((error) => `${module.relativeModuleId} > ${suite.fullName}: ${textOf(error)}`),
+      ),
+    ),
     ...vitest.state.getUnhandledErrors().map(textOf),
   ],
 };
