@@ -72,7 +72,7 @@ await describeEachDriver((driver, column) => {
       expect(named).toContain(word);
     for (const file of ['torn.yaml', 'bad.json', 'z-thief.json']) rmSync(join(cluster.source.path, file));
     await cluster.settled();
-    expect((await cluster.status()).rejected).toEqual([]);
+    await cluster.untilStatus((status) => status.rejected.length === 0);
   });
 
   it('a write in two halves changes nothing before it is whole', async () => {
