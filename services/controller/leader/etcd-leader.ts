@@ -1,6 +1,6 @@
 import { RangeRequest } from '@octoplane/model/gen/etcd/etcdserverpb/rpc.ts';
 import type { Logger } from 'pino';
-import type { Clock } from '../clock.ts';
+import { type Clock, pause } from '../clock.ts';
 import { Backoff } from '../sources/backoff.ts';
 import type { EtcdClient } from '../sources/etcd/etcd-client.ts';
 import { EtcdError } from '../sources/etcd/etcd-error.ts';
@@ -74,15 +74,3 @@ async function take(client: EtcdClient, identity: string, lease: Lease): Promise
   const { kvs } = await client.range(RangeRequest.create({ key: Buffer.from(leaderKey) }), lease.signal);
   return kvs[0]?.lease === lease.id;
 }
-
-const pause = (clock: Clock, ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const done = (): void => {
-      cancel();
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const cancel = clock.after(ms, done);
-    signal.addEventListener('abort', done, { once: true });
-    if (signal.aborted) done();
-  });

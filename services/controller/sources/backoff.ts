@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts';
+import { type Clock, pause } from '../clock.ts';
 
 const firstMs = 50;
 const mostMs = 5_000;
@@ -21,18 +21,6 @@ export class Backoff {
   wait(signal: AbortSignal, atLeastMs = 0): Promise<void> {
     const ms = atLeastMs + Math.random() * this.#nextMs;
     this.#nextMs = Math.min(this.#nextMs * 2, mostMs);
-    return new Promise((resolve) => {
-      if (signal.aborted) {
-        resolve();
-        return;
-      }
-      const done = (): void => {
-        cancel();
-        signal.removeEventListener('abort', done);
-        resolve();
-      };
-      const cancel = this.#clock.after(ms, done);
-      signal.addEventListener('abort', done, { once: true });
-    });
+    return pause(this.#clock, ms, signal);
   }
 }
