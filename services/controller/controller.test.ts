@@ -23,6 +23,7 @@ import { Nack_Reason, Plan_Kind, StreamRequest } from '@octoplane/model/gen/octo
 import { nodeName } from '@octoplane/model/keys.ts';
 import { pino } from 'pino';
 import { afterEach, describe, expect, test } from 'vitest';
+import { controllerOptions } from '../../test/support/stub-nodes/controller-options.ts';
 import { TestAuthority, writeTlsFiles } from '../../test/support/stub-nodes/pki.ts';
 import { StubClient } from '../../test/support/stub-nodes/stub-client.ts';
 import { StubNode } from '../../test/support/stub-nodes/stub-node.ts';
@@ -79,18 +80,13 @@ function put(directory: string, name: string, text: string): void {
   renameSync(join(directory, `.${name}.new`), join(directory, name));
 }
 
-const optionsFor = (directory: string, security: Security, stateDir: string | null = null): ControllerOptions => ({
-  sources: [{ name: 'file', kind: 'file', target: directory }],
-  listen: '127.0.0.1:0',
-  http: '127.0.0.1:0',
-  serviceCidrs: [{ ip: '10.96.0.0', length: 12 }],
-  stateDir,
-  settleMs: 0,
-  kubeconfig: null,
-  gateClients: [],
-  security,
-  release: 'test',
-});
+const optionsFor = (directory: string, security: Security, stateDir: string | null = null): ControllerOptions =>
+  controllerOptions({
+    sources: [{ name: 'file', kind: 'file', target: directory }],
+    serviceCidrs: [{ ip: '10.96.0.0', length: 12 }],
+    stateDir,
+    security,
+  });
 
 async function start(
   directory: string,

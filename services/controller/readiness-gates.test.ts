@@ -9,6 +9,7 @@ import { KubeApiServer, type Request } from '../../test/support/kube-api/kube-ap
 import { KubeconfigFile } from '../../test/support/kube-api/kubeconfig-file.ts';
 import { kubeSystem, node, service, slice } from '../../test/support/kube-api/manifests.ts';
 import { type Manifest, parsed, recordOf } from '../../test/support/kube-api/store.ts';
+import { controllerOptions } from '../../test/support/stub-nodes/controller-options.ts';
 import { StubClient } from '../../test/support/stub-nodes/stub-client.ts';
 import { StubNode } from '../../test/support/stub-nodes/stub-node.ts';
 import { runController } from './main.ts';
@@ -90,20 +91,13 @@ async function controllerOf(server: KubeApiServer) {
   const stop = new AbortController();
   const listening = Promise.withResolvers<{ grpc: number; http: number }>();
   const run = runController(
-    {
+    controllerOptions({
       sources: [{ name: 'east', kind: 'kubernetes', target: '' }],
-      listen: '127.0.0.1:0',
-      http: '127.0.0.1:0',
-      serviceCidrs: [],
-      stateDir: null,
       // Never over by itself: the Node objects say whom to wait for.
       settleMs: 3_600_000,
       kubeconfig: config.path,
       readinessGates: { ignoreGoneMs: 3_600_000 },
-      gateClients: [],
-      security: { t: 'insecure', allowRemote: false },
-      release: 'test',
-    },
+    }),
     { logger: pino({ level: 'silent' }), signal: stop.signal, onListening: listening.resolve },
   );
   run.catch(listening.reject);

@@ -5,6 +5,7 @@ import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
 import { AdminServiceClient } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import type { Security } from '../../services/controller/options.ts';
 import { Child } from '../support/stub-nodes/child.ts';
+import { controllerOptions } from '../support/stub-nodes/controller-options.ts';
 import type { ControllerReport, ControllerRequest } from '../support/stub-nodes/controller-process.ts';
 import { arrivedChange, programmedEverywhere } from '../support/stub-nodes/fleet-admin.ts';
 import { changeOneEndpoint, fleetZones, writeCluster } from '../support/stub-nodes/fleet-manifests.ts';
@@ -107,18 +108,11 @@ async function startController(manifests: string, security: Security) {
     {
       t: 'start',
       logLevel: 'error',
-      options: {
+      options: controllerOptions({
         sources: [{ name: 'file', kind: 'file', target: manifests }],
-        listen: '127.0.0.1:0',
-        http: '127.0.0.1:0',
-        serviceCidrs: [],
-        stateDir: null,
-        settleMs: 0,
-        kubeconfig: null,
-        gateClients: [],
         security,
         release: 'bench',
-      },
+      }),
     },
     'listening',
   );

@@ -14,6 +14,7 @@ import {
 import { KubeconfigFile } from '../support/kube-api/kubeconfig-file.ts';
 import type { ServerReport, ServerRequest } from '../support/kube-api/server-process.ts';
 import { Child } from '../support/stub-nodes/child.ts';
+import { controllerOptions } from '../support/stub-nodes/controller-options.ts';
 import type { ControllerReport, ControllerRequest } from '../support/stub-nodes/controller-process.ts';
 import type { Manifest } from '../support/synthetic.ts';
 import type { Benchmark, Report } from './benchmark.ts';
@@ -156,18 +157,12 @@ async function wholeController(size: ClusterSize, report: Report): Promise<void>
     const options: ControllerRequest = {
       t: 'start',
       logLevel: 'warn',
-      options: {
+      options: controllerOptions({
         sources: [{ name: 'bench', kind: 'kubernetes', target: '' }],
         kubeconfig: config.path,
-        listen: '127.0.0.1:0',
-        http: '127.0.0.1:0',
         serviceCidrs: [{ ip: '10.96.0.0', length: 12 }],
-        stateDir: null,
-        settleMs: 0,
-        gateClients: [],
-        security: { t: 'insecure', allowRemote: false },
         release: 'bench',
-      },
+      }),
     };
     const { http } = await controller.ask(options, 'listening');
     while (!(await fetch(`http://127.0.0.1:${http}/readyz`)).ok)

@@ -6,6 +6,7 @@ import { credentials } from '@grpc/grpc-js';
 import { AdminServiceClient } from '@octoplane/model/gen/octoplane/v1/admin.ts';
 import { Collector } from '../support/collector/collector.ts';
 import { Child } from '../support/stub-nodes/child.ts';
+import { controllerOptions } from '../support/stub-nodes/controller-options.ts';
 import type { ControllerReport, ControllerRequest } from '../support/stub-nodes/controller-process.ts';
 import { historyOf, programmedEverywhere } from '../support/stub-nodes/fleet-admin.ts';
 import { changeOneEndpoint, fleetZones, writeCluster } from '../support/stub-nodes/fleet-manifests.ts';
@@ -68,18 +69,10 @@ async function costOf(
   const controller: ControllerChild = new Child('./controller-process.ts', { execArgv: ['--expose-gc'], env });
   const stubs = new Child<FleetRequest, FleetReport>('./fleet-process.ts');
   try {
-    const options = {
+    const options = controllerOptions({
       sources: [{ name: 'file', kind: 'file', target: manifests }],
-      listen: '127.0.0.1:0',
-      http: '127.0.0.1:0',
-      serviceCidrs: [],
-      stateDir: null,
-      settleMs: 0,
-      kubeconfig: null,
-      gateClients: [],
-      security: { t: 'insecure', allowRemote: false },
       release: 'bench',
-    } as const;
+    });
     const { grpc } = await controller.ask({ t: 'start', logLevel: 'error', options }, 'listening');
     const address = `127.0.0.1:${grpc}`;
     stubs.send({ t: 'start', address, nodes, zones: fleetZones, tls: null });

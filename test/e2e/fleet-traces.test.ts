@@ -9,6 +9,7 @@ import { Collector } from '../support/collector/collector.ts';
 import type { CollectedSpan } from '../support/collector/decode.ts';
 import { faultsOf } from '../support/collector/tree.ts';
 import { Child } from '../support/stub-nodes/child.ts';
+import { controllerOptions } from '../support/stub-nodes/controller-options.ts';
 import type { ControllerReport, ControllerRequest } from '../support/stub-nodes/controller-process.ts';
 import { arrivedChange, historyOf, programmedEverywhere } from '../support/stub-nodes/fleet-admin.ts';
 import { changeOneEndpoint, fleetZones, writeCluster } from '../support/stub-nodes/fleet-manifests.ts';
@@ -30,18 +31,9 @@ async function fleetOf(nodes: number, env: Record<string, string>, signal: Abort
   cleanUp.defer(() => controller.kill());
   const stubs = new Child<FleetRequest, FleetReport>('./fleet-process.ts');
   cleanUp.defer(() => stubs.kill());
-  const options = {
+  const options = controllerOptions({
     sources: [{ name: 'file', kind: 'file', target: manifests }],
-    listen: '127.0.0.1:0',
-    http: '127.0.0.1:0',
-    serviceCidrs: [],
-    stateDir: null,
-    settleMs: 0,
-    kubeconfig: null,
-    gateClients: [],
-    security: { t: 'insecure', allowRemote: false },
-    release: 'test',
-  } as const;
+  });
   const ports = await controller.ask({ t: 'start', logLevel: 'error', options }, 'listening');
   const address = `127.0.0.1:${ports.grpc}`;
   stubs.send({ t: 'start', address, nodes, zones: fleetZones, tls: null, answerWithinMs, isRecording: true });

@@ -7,6 +7,7 @@ import { KubeApiServer, type Request } from '../../../test/support/kube-api/kube
 import { KubeconfigFile } from '../../../test/support/kube-api/kubeconfig-file.ts';
 import { kubeSystem, service, slice } from '../../../test/support/kube-api/manifests.ts';
 import { KubeWatcher } from '../../../test/support/kube-api/watcher.ts';
+import { controllerOptions } from '../../../test/support/stub-nodes/controller-options.ts';
 import { systemClock } from '../clock.ts';
 import { KubeLeader } from '../leader/kube-leader.ts';
 import { runController } from '../main.ts';
@@ -54,22 +55,14 @@ afterEach(async () => {
 
 function controller() {
   const stop = new AbortController();
-  const options = {
+  const options = controllerOptions({
     sources: [
       { name: 'east', kind: 'kubernetes', target: 'east' },
       { name: 'west', kind: 'kubernetes', target: 'west' },
     ],
-    listen: '127.0.0.1:0',
-    http: '127.0.0.1:0',
-    serviceCidrs: [],
     clustersetCidrs: [{ ip: '10.112.0.0', length: 16 }],
-    stateDir: null,
-    settleMs: 0,
     kubeconfig: config.path,
-    gateClients: [],
-    security: { t: 'insecure', allowRemote: false },
-    release: 'test',
-  } as const;
+  });
   const done = runController(options, { logger: pino({ level: 'silent' }), signal: stop.signal });
   return async () => {
     stop.abort();

@@ -1,9 +1,9 @@
 import { runController } from '@octoplane/controller/main.ts';
-import type { ControllerOptions } from '@octoplane/controller/options.ts';
 import { EtcdStore } from '@octoplane/controller/sources/etcd/etcd-store.ts';
 import { type Fields, isFields } from '@octoplane/model/findings.ts';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { controllerOptions } from '../../support/stub-nodes/controller-options.ts';
 import { EtcdServer } from './etcd-server.ts';
 import { Watcher } from './watcher.ts';
 import { service, Writer } from './writer.ts';
@@ -28,22 +28,14 @@ afterAll(async () => {
 function controller() {
   const stop = new AbortController();
   const [east, west] = etcds;
-  const options: ControllerOptions = {
+  const options = controllerOptions({
     sources: [
       { name: 'east', kind: 'etcd', target: east.url },
       { name: 'west', kind: 'etcd', target: west.url },
     ],
-    listen: '127.0.0.1:0',
-    http: '127.0.0.1:0',
     serviceCidrs: [{ ip: '10.96.0.0', length: 16 }],
     clustersetCidrs: [{ ip: '10.112.0.0', length: 16 }],
-    stateDir: null,
-    settleMs: 0,
-    kubeconfig: null,
-    gateClients: [],
-    security: { t: 'insecure', allowRemote: false },
-    release: 'test',
-  };
+  });
   const done = runController(options, { logger: pino({ level: 'silent' }), signal: stop.signal });
   return {
     done,

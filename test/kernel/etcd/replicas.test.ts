@@ -1,10 +1,10 @@
 import { Allocator } from '@octoplane/controller/allocate/allocator.ts';
 import { Compute } from '@octoplane/controller/compute/compute.ts';
-import type { ControllerOptions } from '@octoplane/controller/options.ts';
 import { EtcdStore } from '@octoplane/controller/sources/etcd/etcd-store.ts';
 import { ClusterState } from '@octoplane/controller/state/cluster-state.ts';
 import { expect, onTestFinished, test } from 'vitest';
 import { Child } from '../../support/stub-nodes/child.ts';
+import { controllerOptions } from '../../support/stub-nodes/controller-options.ts';
 import type { ControllerReport, ControllerRequest } from '../../support/stub-nodes/controller-process.ts';
 import type { FleetReport, FleetRequest } from '../../support/stub-nodes/fleet-process.ts';
 import { EtcdServer, freePorts } from './etcd-server.ts';
@@ -29,18 +29,10 @@ class Replica {
   }
 
   async start(): Promise<void> {
-    const options: ControllerOptions = {
+    const options = controllerOptions({
       sources: [{ name: 'etcd', kind: 'etcd', target: this.#etcd }],
       listen: this.address,
-      http: '127.0.0.1:0',
-      serviceCidrs: [],
-      stateDir: null,
-      settleMs: 0,
-      kubeconfig: null,
-      gateClients: [],
-      security: { t: 'insecure', allowRemote: false },
-      release: 'test',
-    };
+    });
     this.#child = new Child('./controller-process.ts');
     await this.#child.ask({ t: 'start', options, logLevel: 'error' }, 'listening');
   }
