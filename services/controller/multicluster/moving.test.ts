@@ -1,8 +1,8 @@
-import { StreamRequest, StreamResponse } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { synced } from '../../../test/support/churn.ts';
+import { connectInMemory } from '../../../test/support/stub-nodes/connect-in-memory.ts';
 import { ManualClock } from '../../../test/support/stub-nodes/manual-clock.ts';
 import { StubNode } from '../../../test/support/stub-nodes/stub-node.ts';
 import { NodeBook } from '../acks/node-book.ts';
@@ -25,22 +25,9 @@ test('a node whose Node object appears in another cluster is given that clusterâ
   };
   const name = nodeName('n-1');
   const stub = new StubNode({ name });
-  const say = (message: NonNullable<StreamRequest['message']>) =>
-    session.received(Buffer.from(StreamRequest.encode({ message }).finish()));
-  const session = fleet.accept({
-    peer: 'memory',
-    mayBe: () => true,
-    write: (bytes) => {
-      const answer = stub.received(StreamResponse.decode(bytes));
-      if (answer) queueMicrotask(() => say(answer));
-      return true;
-    },
-    end: (error) => {
-      if (error) throw error;
-    },
-  });
+  const stream = connectInMemory(fleet, stub);
   for (const cluster of names) await take(cluster, [synced()]);
-  say(stub.hello());
+  stream.hello();
   await take('east', [service('web'), slice('web', ['10.240.0.1'])]);
   expect(stub.digest).toBe(set.viewDigest(name));
   await take('west', [nodeObject('n-1')]);

@@ -1,8 +1,8 @@
-import { StreamRequest, StreamResponse } from '@octoplane/model/gen/octoplane/v1/stream.ts';
 import { nodeName } from '@octoplane/model/keys.ts';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { synced, upsert } from '../../../test/support/churn.ts';
+import { connectInMemory } from '../../../test/support/stub-nodes/connect-in-memory.ts';
 import { ManualClock } from '../../../test/support/stub-nodes/manual-clock.ts';
 import { StubNode } from '../../../test/support/stub-nodes/stub-node.ts';
 import { projected, syntheticNode, syntheticService, syntheticSlices } from '../../../test/support/synthetic.ts';
@@ -37,21 +37,8 @@ test('a node that said Hello before its Node object was read gets what concerns 
   };
 
   const stub = new StubNode({ name });
-  const session = fleet.accept({
-    peer: 'memory',
-    mayBe: () => true,
-    write: (bytes) => {
-      const answer = stub.received(StreamResponse.decode(bytes));
-      if (answer) queueMicrotask(() => say(answer));
-      return true;
-    },
-    end: (error) => {
-      if (error) throw error;
-    },
-  });
-  const say = (message: NonNullable<StreamRequest['message']>) =>
-    session.received(Buffer.from(StreamRequest.encode({ message }).finish()));
-  say(stub.hello());
+  const stream = connectInMemory(fleet, stub);
+  stream.hello();
 
   await take([upsert(projected(syntheticNode(0, cluster))), upsert(projected(syntheticService(0, cluster))), synced()]);
   await idle();
